@@ -19,7 +19,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_app(data_dir: Path) -> Iterator[Callable[[], App]]:
-    """Starts stand-ins on one data directory; at the end nothing of them may be left."""
+    """Start stand-ins on one data directory. At the end, none of their processes may be left."""
     apps: list[App] = []
 
     def run() -> App:
@@ -48,14 +48,14 @@ def run_app(data_dir: Path) -> Iterator[Callable[[], App]]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL for all tests, which take its database in turn."""
+    """One PostgreSQL for all tests, which use its database one after another."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture(params=["DuckDB", "PostgreSQL"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """An empty archive, in each of the databases."""
+    """An empty archive; each test runs once with each database."""
     dsn = reader = None
     if request.param == "PostgreSQL":
         server: PostgresServer = request.getfixturevalue("postgres")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 
 from services.workflow import Workflow  # noqa: E402 - the path comes first
 
-PAUSE = 0.07  # seconds between two files, for those who want to watch
+PAUSE = 0.07  # seconds between two files, so that a viewer can watch the run
 
 
 def main(url: str, mode: str) -> None:

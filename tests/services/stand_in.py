@@ -1,5 +1,5 @@
-"""What the app does with the embedded server: prints its URL, and ends at the end of its input. Its arguments
-are the origins of its pages."""
+"""A stand-in for the app's use of the embedded server: prints its URL, and ends at the end of its input. Its
+arguments are the origins of its pages."""
 
 import asyncio
 import sys

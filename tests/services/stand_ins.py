@@ -1,4 +1,4 @@
-"""Stand-ins for the app, each a process of its own that can be killed, and the processes below them."""
+"""Stand-ins for the app in separate processes that can be killed, and the processes below them."""
 
 import os
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent.parent
-LONG = 30.0  # seconds after which something is taken not to happen at all
+LONG = 30.0  # seconds after which something counts as never happening
 
 
 def wait_for(happens: Callable[[], object], what: str) -> None:
-    """Poll until `happens()` is true; fail with `what` when it never is."""
+    """Poll until `happens()` is true. Raises AssertionError with `what` if it never is."""
     deadline = time.monotonic() + LONG
     while not happens():
         assert time.monotonic() < deadline, f"never: {what}"
@@ -42,12 +42,12 @@ class App:
         )
 
     def url(self) -> str:
-        """The URL it prints once it owns or joined; empty when it failed."""
+        """The URL that it prints once it has started or joined a server; empty if that failed."""
         assert self.popen.stdout
         return self.popen.stdout.readline().strip()
 
     def below(self) -> dict[str, psutil.Process]:
-        """Its guards, nats-server, publisher and services, waited for, by what they are."""
+        """Wait for its guards, nats-server, publisher and services, and return them by kind."""
         found: dict[str, psutil.Process] = {}
 
         def all_there() -> bool:
@@ -77,7 +77,7 @@ class App:
         self.close()
 
     def close(self) -> None:
-        """End it as a user would, and free its pipes."""
+        """Close its input, so that it ends, and free its pipes."""
         for stream in (self.popen.stdin, self.popen.stdout):
             if stream:
                 stream.close()

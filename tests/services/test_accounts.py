@@ -1,4 +1,4 @@
-"""Who may do what: roles and users of the embedded server, against the real one."""
+"""The permissions of roles and users of the embedded server, tested against the real one."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ API = "$JS.data.API"
 TIMEOUT = 30.0
 ORIGIN = "http://127.0.0.1:8501"
 PAUSE = 0.4
-"""Seconds in which nothing may come of what was not permitted."""
+"""Seconds within which a forbidden action must have no effect."""
 
 MATRIX = """
                                       viewer  analyst  operator  dashboard  broker
@@ -65,11 +65,11 @@ ask JetStream in its own account        -       -        -         -          -
 
 
 class DeniedError(Exception):
-    """The server says that this is not permitted."""
+    """The server has reported a permissions violation."""
 
 
 class Person:
-    """Somebody who is connected."""
+    """A connected user."""
 
     def __init__(self, client: Client, inbox: str, errors: "asyncio.Queue[str]", data_dir: Path) -> None:
         self.client = client
@@ -78,7 +78,7 @@ class Person:
         self._errors = errors
 
     async def ask(self, subject: str, payload: Any = None) -> bytes:
-        """The answer. Raises DeniedError."""
+        """The payload of the reply. Raises DeniedError."""
         body = (
             payload
             if isinstance(payload, bytes)
@@ -99,8 +99,8 @@ class Person:
         await self._checked()
 
     async def consume(self, stream: str, subject: str, deliver: str = "") -> Any:
-        """The first message of a consumer that delivers to an inbox of its own; of one that delivers
-        elsewhere, the error code. Raises DeniedError."""
+        """The first message of a consumer that delivers to the user's own inbox. If it delivers elsewhere,
+        the error code instead. Raises DeniedError."""
         own = f"{self.inbox}.consumer"
         listening = await self.client.subscribe(own)
         config = {
@@ -120,7 +120,7 @@ class Person:
 
     async def _checked(self) -> None:
         await self.client.flush()
-        with contextlib.suppress(TimeoutError):  # nats-py tells of errors a little later
+        with contextlib.suppress(TimeoutError):  # nats-py reports errors a little later
             async with asyncio.timeout(PAUSE):
                 raise DeniedError(await self._errors.get())
 
@@ -139,7 +139,7 @@ class Person:
 
 
 async def no_error(answer: Awaitable[bytes]) -> bool:
-    """Whether JetStream has done it."""
+    """True if JetStream replies without an error. Raises AssertionError otherwise."""
     reply = json.loads(await answer)
     assert "error" not in reply, reply
     return True
@@ -156,7 +156,7 @@ async def replayed(who: Person, stream: str, subject: str) -> bool:
 
 
 async def received(who: Person, subject: str, work: Callable[[], Awaitable[Any]]) -> bool:
-    """Whether somebody in SERVICES receives what `who` does, at `subject`."""
+    """True if a subscriber at `subject` in SERVICES receives a message while `work` runs."""
     async with connected(login(who.data_dir, "services")) as service:
         listening = await service.client.subscribe(subject)
         await service.client.flush()
@@ -169,7 +169,7 @@ async def received(who: Person, subject: str, work: Callable[[], Awaitable[Any]]
 
 
 async def changed(who: Person, work: Callable[[], Awaitable[Any]]) -> bool:
-    """Whether something is stored in the thresholds by what `who` does."""
+    """True if `work` stores something in the bucket thresholds."""
     async with connected(login(who.data_dir)) as data:
         js = data.client.jetstream()
         before = (await js.stream_info("KV_thresholds")).state.last_seq
@@ -184,13 +184,13 @@ async def listened(who: Person) -> bool:
 
 
 async def replies_to(who: Person, subject: str) -> None:
-    """Ask for what each of them may ask, and have the answer go to `subject`."""
+    """Send a request that every role may send, with `subject` as its reply subject."""
     with contextlib.suppress(DeniedError):
         await who.publish(f"{API}.STREAM.INFO.METRICS", reply=subject)
 
 
 async def everywhere(who: Person) -> bool:
-    """Whether a consumer may deliver to all inboxes of another one, whose name is known."""
+    """True if a consumer may deliver to all inboxes of another user whose name is known."""
     return await who.consume("METRICS", "metrics.cpu.total", "_INBOX_app.dashboard.>") is None
 
 
@@ -253,7 +253,7 @@ ACTIONS: dict[str, Callable[[Person], Awaitable[bool]]] = {
 
 
 def cells() -> Iterator[tuple[str, str, bool]]:
-    """The cells of the matrix: action, role, and whether it is allowed."""
+    """The cells of the matrix: action, role, and True if the role may do it."""
     head, *rows = MATRIX.strip("\n").split("\n")
     for row in rows:
         action, marks = row[:38].strip(), row[38:].split()
@@ -264,7 +264,7 @@ def cells() -> Iterator[tuple[str, str, bool]]:
 
 @asynccontextmanager
 async def connected(options: dict[str, Any], data_dir: Path = Path()) -> AsyncIterator[Person]:
-    """Somebody who logs in with the given arguments of nats.connect."""
+    """A user who logs in with the given arguments of nats.connect."""
     errors: asyncio.Queue[str] = asyncio.Queue()
 
     async def on_error(error: Exception) -> None:
@@ -278,13 +278,14 @@ async def connected(options: dict[str, Any], data_dir: Path = Path()) -> AsyncIt
 
 
 def user(data_dir: Path, name: str) -> dict[str, Any]:
-    """How a role's user, or one of the app's own, logs in."""
+    """The login of a role's user, or of one of the app's own users."""
     return login(data_dir, name) if name in ("dashboard", "broker") else vended_login(data_dir, name)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of a running embedded server, with a stream and a bucket of its administrators."""
+    """The data directory of a running embedded server, with a stream and a bucket that only administrators
+    may read."""
     data_dir = tmp_path_factory.mktemp("accounts") / "data"
     app = App(data_dir, ORIGIN)
     try:
@@ -296,7 +297,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 async def fill(data_dir: Path) -> None:
-    """Make what nobody but administrators should see, and wait for what the demo makes."""
+    """Create what only administrators may read, and wait for the demo's data and services."""
     async with connected(login(data_dir)) as data:
         js = data.client.jetstream()
         await js.add_stream(name="PRIVATE", subjects=["private.>"])
@@ -330,7 +331,7 @@ async def answers(client: Client, subject: str) -> bool:
 
 @asynccontextmanager
 async def answering(data_dir: Path, *subjects: str) -> AsyncIterator[None]:
-    """Somebody in SERVICES who answers there."""
+    """A subscriber in SERVICES that replies to requests at `subjects`."""
 
     async def answer(message: Msg) -> None:
         if message.reply:
@@ -345,7 +346,7 @@ async def answering(data_dir: Path, *subjects: str) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize(("action", "role", "allowed"), list(cells()))
 def test_matrix(running: Path, action: str, role: str, allowed: bool) -> None:
-    """Each role may do what the table says, and nothing else: the server says so at once."""
+    """Each role may do exactly what the table lists; the server refuses anything else at once."""
 
     async def main() -> bool:
         async with (

@@ -31,13 +31,13 @@ LARGE = "SELECT i, repeat('x', 200) AS text FROM range({}) AS t(i)"
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the server of this module."""
+    """The data directory of this module's server."""
     return tmp_path_factory.mktemp("across") / "data"
 
 
 @pytest.fixture(scope="module")
 def ports(data_dir: Path) -> Iterator[Ports]:
-    """Where that server listens."""
+    """The ports of that server."""
     with server_with_accounts(data_dir) as ports:
         yield ports
 
@@ -73,8 +73,8 @@ async def serving(data_dir: Path, tmp_path: Path, **options: Any) -> AsyncIterat
 
 
 def test_answer_in_many_chunks(data_dir: Path, dashboard: Client, tmp_path: Path) -> None:
-    """An answer of many chunks comes whole, with acknowledgements and for a caller that gives none; `stop`
-    reaches the service."""
+    """An answer of many chunks is complete, with and without acknowledgements, and `stop` reaches the
+    service."""
 
     async def main() -> None:
         async with serving(data_dir, tmp_path) as client:
@@ -93,7 +93,8 @@ def test_answer_in_many_chunks(data_dir: Path, dashboard: Client, tmp_path: Path
 
 
 def test_caller_that_is_gone(data_dir: Path, ports: Ports, tmp_path: Path) -> None:
-    """The server does not tell a service that a caller in another account is gone; its credit does."""
+    """The server does not report to a service that a caller in another account is gone; missing credit shows
+    it."""
 
     async def main() -> None:
         async with serving(
@@ -114,7 +115,7 @@ def test_caller_that_is_gone(data_dir: Path, ports: Ports, tmp_path: Path) -> No
 
 
 def test_services_are_found(data_dir: Path, dashboard: Client) -> None:
-    """A look from APP finds all services of SERVICES, several instances of one name among them."""
+    """A search from APP finds all services of SERVICES, including several instances of one name."""
 
     async def main() -> None:
         clients = [await nats.connect(**login(data_dir, "services")) for _ in range(3)]
@@ -133,7 +134,7 @@ def test_services_are_found(data_dir: Path, dashboard: Client) -> None:
 
 
 def test_workflow(data_dir: Path, dashboard: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program with the credentials of SERVICES makes the stream WORKFLOWS in DATA, and each event of its
+    """A program with the credentials of SERVICES creates the stream WORKFLOWS in DATA, and each event of its
     run is acknowledged; dashboards read it."""
     found = settings(data_dir, "services")
     for name, key in ENVIRONMENT.items():
@@ -152,7 +153,8 @@ def test_workflow(data_dir: Path, dashboard: Client, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("user", ["dashboard", "services"])
 def test_replay(data_dir: Path, ports: Ports, user: Any) -> None:
-    """A replay at full speed is complete and in order, flow control included: the consumer is made once."""
+    """A replay at full speed is complete and in order, with flow control: the consumer is created only
+    once."""
     stream = f"BIG_{user}"
 
     async def fill() -> None:
@@ -177,7 +179,7 @@ def test_replay(data_dir: Path, ports: Ports, user: Any) -> None:
 
 
 def test_logins_are_not_mixed_up(data_dir: Path, ports: Ports) -> None:
-    """Nobody gets in without credentials, and each user's settings name what its account calls DATA."""
+    """The server accepts no connection without credentials, and each user's settings suit its account."""
     with Client(Settings(url=ports.url)) as client:
         until(lambda: isinstance(client.state.error, LoginRefused))
     assert accounts.login(data_dir, "data", ports.url).keys() == {"url", "credentials"}
@@ -185,7 +187,7 @@ def test_logins_are_not_mixed_up(data_dir: Path, ports: Ports) -> None:
 
 
 def test_inbox_that_is_not_ones_own(data_dir: Path, ports: Ports) -> None:
-    """Who sets another inbox prefix than the login permits reads which one."""
+    """If the inbox prefix is not the one that the login permits, the error names it."""
     with Client(replace(settings(data_dir, "dashboard"), inbox_prefix="_INBOX_app.other")) as client:
         until(lambda: client.state.status == "connected")
         with pytest.raises(RequestRefused, match=r"to subscribe to '_INBOX_app\.other\.>'"):

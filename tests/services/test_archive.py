@@ -1,6 +1,6 @@
-"""One time line: rows from the archive and from the stream, without a seam, a gap or a double row.
+"""One time line: rows from the archive and from the stream, without a gap or a duplicate where they meet.
 
-It is tested here, beside the databases: a feed, the history service, and the archiver that fills the archive.
+A feed, the history service and the archiver are tested together here, beside the tests of the databases.
 
 Slow, because archivers are killed in the middle of their work, with each database.
 """
@@ -57,7 +57,7 @@ def archived(
     again: bool = False,
     archiver: Archiver | None = None,
 ) -> None:
-    """Let the archiver run once, or a new one."""
+    """Run the archiver once: the given one, or a new one."""
     settings = Settings(url=server.url)
     archiver = archiver or Archiver(database, settings, streams_to_copy(streams), again=again)
 
@@ -70,7 +70,7 @@ def archived(
 
 @contextmanager
 def history(server: NatsServer, database: Database) -> Iterator[None]:
-    """The history service, in a thread of its own."""
+    """The history service, in its own thread."""
     loop = asyncio.new_event_loop()
     serving = loop.create_task(History(database).serve(Settings(url=server.url)))
     thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait({serving})))
@@ -84,7 +84,7 @@ def history(server: NatsServer, database: Database) -> Iterator[None]:
 
 
 def purge(server: NatsServer, keep: int) -> None:
-    """Let the stream forget all but its newest messages."""
+    """Purge all but the newest messages of the stream."""
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=keep))
 
 
@@ -95,7 +95,7 @@ def sequences(feed: Feed | NamedFeed) -> list[int]:
 
 
 def missing(feed: Feed | NamedFeed) -> int:
-    """Messages that the feed's gaps count."""
+    """The number of messages in the feed's gaps."""
     return sum(gap.count or 0 for gap in feed.health.gaps)
 
 
@@ -115,7 +115,7 @@ def test_filter_and_archive(server: NatsServer, database: Database, client: Clie
 
 
 def test_no_seam(server: NatsServer, database: Database, client: Client) -> None:
-    """Rows that the stream no longer holds stand before those it holds, each once, while more come."""
+    """Rows that have left the stream come before those it still has, each once, while new messages arrive."""
     server.publish("s.a", *numbered(300))
     archived(server, database)
     purge(server, 100)
@@ -136,8 +136,8 @@ def test_no_seam(server: NatsServer, database: Database, client: Client) -> None
 
 
 def test_filter(server: NatsServer, database: Database, client: Client) -> None:
-    """Of a filter, or several, only what it names comes from the archive; signs of regular expressions are
-    none there."""
+    """Only rows that match the feed's filters come from the archive; characters of regular expressions have
+    no special meaning in a filter."""
     for i, subject in enumerate(["s.a+b.x", "s.aab.x", "s.a+b.y.z", "s.a+b", "s.a%.x"] * 3):
         server.publish(subject, *numbered(1, i))
     archived(server, database)
@@ -157,8 +157,8 @@ def test_filter(server: NatsServer, database: Database, client: Client) -> None:
 
 @one_database
 def test_stretches(server: NatsServer, database: Database, client: Client) -> None:
-    """A stretch in the past has its rows once, wherever they are: in the archive, in both, in the stream;
-    what neither holds is a gap if it was in the stretch."""
+    """A stretch in the past has each of its rows once, from the archive, from the stream or from both.
+    Messages of the stretch that neither has are a gap."""
     for i in range(6):
         server.publish("s.a", *numbered(20, 20 * i))
         if i == 2:
@@ -177,7 +177,7 @@ def test_stretches(server: NatsServer, database: Database, client: Client) -> No
             until(lambda feed=feed: feed.health.ended)  # type: ignore[misc]
             inside = times[(times >= start.value) & (times < end.value)].index
             held = [seq for seq in inside if seq <= 60 or seq > 80]
-            # An archive that is busy is asked again
+            # A busy archive is queried again
             until(lambda feed=feed, held=held: sequences(feed) == held)  # type: ignore[misc]
             if held and held[0] <= 60 < 80 < held[-1]:
                 assert missing(feed) == 20
@@ -187,7 +187,7 @@ def test_stretches(server: NatsServer, database: Database, client: Client) -> No
 
 @one_database
 def test_rows_that_leave_the_stream_stay(server: NatsServer, database: Database, client: Client) -> None:
-    """While live, a row leaves the window only if neither the stream nor the archive holds its message."""
+    """While live, a row leaves the window only if neither the stream nor the archive has its message."""
     server.publish("s.a", *numbered(50))
     archived(server, database)
     server.publish("s.a", *numbered(50, 50))
@@ -206,8 +206,8 @@ def test_rows_that_leave_the_stream_stay(server: NatsServer, database: Database,
 @one_database
 @pytest.mark.parametrize("retention", ["workqueue", "interest", "limits"])
 def test_without_a_consumer(server: NatsServer, database: Database, client: Client, retention: str) -> None:
-    """The archiver copies streams that take no consumer of ours, and takes nothing from their workers; what
-    they have worked on is on the time line, and no gap."""
+    """The archiver copies streams that accept no consumer of ours, and takes nothing from their workers.
+    Processed messages are on the time line, and are no gap."""
     stream(server, "JOBS", "jobs.>", retention=retention, max_consumers=1)
     worker(server, "JOBS", filter_subject="jobs.>")
     server.publish("jobs.a", *numbered(30))
@@ -226,7 +226,7 @@ def test_without_a_consumer(server: NatsServer, database: Database, client: Clie
 
 @one_database
 def test_archiver_was_late(server: NatsServer, database: Database, client: Client) -> None:
-    """Messages that left the stream before they were archived are a gap, with their number."""
+    """Messages that left the stream before they were archived are a gap with their number."""
     server.publish("s.a", *numbered(50))
     archived(server, database)
     server.publish("s.a", *numbered(50, 50))
@@ -244,7 +244,7 @@ def test_archiver_was_late(server: NatsServer, database: Database, client: Clien
 
 @one_database
 def test_no_archive_answers(server: NatsServer, database: Database, client: Client) -> None:
-    """Without an answer the feed shows what the stream has, says so, and asks again."""
+    """Without an archive the feed has the stream's rows, reports the reason, and retries."""
     server.publish("s.a", *numbered(30))
     archived(server, database)
     purge(server, 10)
@@ -259,7 +259,7 @@ def test_no_archive_answers(server: NatsServer, database: Database, client: Clie
 
 @one_database
 def test_longer_look_back(server: NatsServer, database: Database, client: Client) -> None:
-    """A longer look-back fetches from the archive what is missing, and nothing twice."""
+    """A longer look-back fetches the missing rows from the archive, and no row twice."""
     server.publish("s.a", *numbered(20))
     threading.Event().wait(3)
     server.publish("s.a", *numbered(20, 20))
@@ -275,7 +275,7 @@ def test_longer_look_back(server: NatsServer, database: Database, client: Client
 
 @one_database
 def test_other_stream_of_the_same_name(server: NatsServer, database: Database, client: Client) -> None:
-    """A stream that was made anew has nothing to do with what was archived of its former self."""
+    """The archive of a deleted stream has no effect on a new stream of the same name."""
     server.publish("s.a", *numbered(20))
     archived(server, database)
     server.run(lambda nc: nc.jetstream().delete_stream("S"))
@@ -291,7 +291,8 @@ def test_other_stream_of_the_same_name(server: NatsServer, database: Database, c
 
 @one_database
 def test_made_anew_while_live(server: NatsServer, database: Database, client: Client) -> None:
-    """What is archived of a stream's former self keeps no row of the new one in the window."""
+    """If the stream is recreated while live, the old stream's archive does not keep rows of the new one in
+    the window."""
     server.publish("s.a", *numbered(20))
     archived(server, database)
     purge(server, 5)
@@ -312,7 +313,7 @@ def test_made_anew_while_live(server: NatsServer, database: Database, client: Cl
 def test_gap_between_parts(
     server: NatsServer, database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the archive lacks is counted, also where one part that is fetched ends and the next begins."""
+    """Messages missing in the archive are counted, even where two fetched parts meet."""
     monkeypatch.setattr("nats_client.feeds.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 10"))
     server.publish("s.a", *numbered(50))
     server.run(lambda nc: nc.jetstream().delete_msg("S", 39))
@@ -327,7 +328,7 @@ def test_gap_between_parts(
 
 
 def test_payloads_of_all_kinds(server: NatsServer, database: Database, client: Client) -> None:
-    """What comes from the archive is decoded as what comes from the stream: to the same rows and counts."""
+    """Payloads from the archive are decoded like those from the stream, to the same rows and counts."""
     payloads = [b'{"a": 1, "b": "x"}', b"not JSON", b"[1, 2]", b'{"a": NaN}', b"\xff\x00", b'"\\u0000"', b"7"]
     server.publish("s.a", *payloads)
     whole = client.feed("S", look_back="PT1H")
@@ -362,9 +363,9 @@ def test_a_decoder_of_ones_own(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A decoder in the folder is found by the archiver as by pages: SQL reads what it made of each message,
-    headers included, and a feed has the same rows from the archive as from the stream. A message that it
-    cannot decode is archived all the same, and so is one without any decoder."""
+    """The archiver finds a decoder in the folder, as pages do. SQL reads its result for each message, with
+    headers, and a feed has the same rows from the archive as from the stream. A message that it cannot decode
+    is archived, too."""
     monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
     (tmp_path / "pump.py").write_text(PUMP)
     packed = [struct.pack(">fI", i / 2, i) for i in range(20)]
@@ -401,13 +402,14 @@ def test_a_decoder_of_ones_own(
 def test_decoded_again(
     server: NatsServer, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was archived with another decoder, or with none, is decoded again on request, part by part over
-    several runs: each row once, of JSON too; what cannot be decoded keeps what it has, other streams theirs,
-    and doing it once more changes nothing. Without a decoder, rows become what they would be without one."""
+    """Messages archived with another decoder, or with none, are decoded again on request, in parts over
+    several runs. Each row is decoded once, and JSON that the decoder can read, too. A message that cannot be
+    decoded keeps its row, other streams keep theirs, and a repeat changes nothing. Without a decoder, rows
+    become as if archived without one."""
     monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
     (tmp_path / "pump.py").write_text(PUMP)
     packed = [struct.pack(">fI", i / 2, i) for i in range(20)]
-    eight = [b'{"n":%d}' % i for i in range(20, 22)]  # as long as what the decoder reads
+    eight = [b'{"n":%d}' % i for i in range(20, 22)]  # as many bytes as the decoder reads
     server.publish("s.north", *packed, *eight, b'{"other": 1}', b"no pump")
     server.add_stream("OTHER", ["o.>"])
     server.publish("o.a", *packed)
@@ -464,8 +466,8 @@ def decode(payload):
 def test_decoding_again_is_killed(
     server: NatsServer, database: Database, client: Client, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Killed in the middle and started again, it goes through all: each message is there once, and decoded.
-    Queries are answered meanwhile, and new messages archived."""
+    """After a kill and a restart, decoding again goes through all messages: each is there once, and decoded.
+    Meanwhile queries are answered, and new messages archived."""
     (tmp_path / "slow.py").write_text(SLOW)
     server.publish("s.a", *(b"\xff" * (i + 1) for i in range(400)))
     archived(server, database)
@@ -536,7 +538,7 @@ def test_interval_and_age_are_settings(
 
 
 def test_again_needs_streams(tmp_path: Path) -> None:
-    """--again without a stream is an error that says what to write."""
+    """--again without a stream is an error that says what is missing."""
     command = [sys.executable, "-m", "services.history", "nats://127.0.0.1:1", str(tmp_path / "h"), "--again"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -549,8 +551,8 @@ def test_again_needs_streams(tmp_path: Path) -> None:
 def test_decoders_and_what_is_no_json(
     server: NatsServer, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JSON that is what the decoder made of it is stored once; compressed JSON is decoded; what is too large,
-    or has a decoder that is gone, is archived as it came."""
+    """JSON equal to the decoder's result is stored once, and compressed JSON is decoded. A payload that is
+    too large, or whose decoder is gone, is archived as raw bytes alone."""
     monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
     (tmp_path / "gone.py").write_text("def decode(payload):\n    return {}")
     large = json.dumps({"x": "y" * 2_000_000}).encode()
@@ -579,7 +581,7 @@ def test_decoders_and_what_is_no_json(
 
 
 def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
-    """Each run copies what is new, once; what it does is a run of the workflow `archive`."""
+    """Each run copies new messages once, and is reported as a run of the workflow `archive`."""
     server.publish("s.a", *numbered(10))
     archived(server, database)
     archived(server, database)
@@ -603,8 +605,8 @@ def test_archiver_goes_on(server: NatsServer, database: Database) -> None:
 def test_archiver_passes_over_what_is_gone(
     server: NatsServer, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More messages gone than are copied at once, at the start, between two runs or in the middle, do not
-    end the copying."""
+    """Copying continues after more missing messages than are copied at once: at the start, between two runs,
+    and in the middle."""
     monkeypatch.setattr("services.history.archiver.PART", 10)
 
     async def delete(nc: Any) -> None:
@@ -624,7 +626,7 @@ def test_archiver_passes_over_what_is_gone(
 
 @one_database
 def test_stream_that_is_not_there(server: NatsServer, database: Database) -> None:
-    """A stream that cannot be archived fails its job and the run, and does not hold up the others."""
+    """A stream that cannot be archived fails its job and the run, and does not delay the other streams."""
     server.publish("s.a", *numbered(10))
     with pytest.raises(ArchiveError, match="NONE: stream not found"):
         archived(server, database, ("NONE", "S"))

@@ -1,4 +1,4 @@
-"""The comparison service, beside the embedded server: what it publishes, tells and hands out, and to whom.
+"""The comparison service, beside the embedded server: its messages, its replies and its tokens.
 
 Slow, because rates are measured over some seconds.
 """
@@ -31,7 +31,7 @@ WISH = {"rate": 100, "series": 4, "look_back": 60, "changed": 0.0}
 def talk(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Client, Client], Awaitable[None]]
 ) -> None:
-    """Have `work` talk to the embedded server, over a connection of the dashboard's and one of DATA's."""
+    """Run `work` with two connections to the embedded server: one of the dashboard's login, one of DATA's."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
 
     async def main() -> None:
@@ -63,21 +63,22 @@ async def until_served(app: Client) -> None:
 
 
 async def ask(app: Client, **changed: Any) -> dict[str, Any]:
-    """The answer to a request, WISH but for what is `changed`."""
+    """The reply to a request with the fields of WISH, except those `changed`."""
     reply = await app.request("comparison.run", json.dumps({**WISH, **changed}).encode(), timeout=5)
     assert not reply.headers, reply.headers
     return dict(json.loads(reply.data))
 
 
 async def rate_over(app: Client, seconds: float, **wish: Any) -> float:
-    """Messages a second that are published."""
+    """Messages published per second."""
     before, began = (await ask(app, **wish))["published"], time.monotonic()
     await asyncio.sleep(seconds)
     return float(((await ask(app, **wish))["published"] - before) / (time.monotonic() - began))
 
 
 def test_publishes_at_the_rate_asked_for(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From one message a second to 5,000 in a hundred series; all are in the stream, and carry their time."""
+    """The rate is right from one message a second to 5,000 in a hundred series. All messages are in the
+    stream, and carry their time."""
 
     async def work(app: Client, data: Client) -> None:
         assert 3 <= 4 * await rate_over(app, 4, rate=1, changed=1) <= 6
@@ -97,7 +98,8 @@ def test_publishes_at_the_rate_asked_for(data_dir: Path, monkeypatch: pytest.Mon
 
 
 def test_newest_change_counts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two pages that repeat what they want, the one that changed it last decides; each learns what is."""
+    """Of two pages that repeat their requests, the one with the newer change decides; both receive the rate
+    in force."""
 
     async def work(app: Client, data: Client) -> None:
         assert (await ask(app, rate=10, changed=5))["rate"] == 10
@@ -109,7 +111,8 @@ def test_newest_change_counts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tells_where_a_look_back_starts(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sequence of the first message that is young enough; of the first to come, where there is none."""
+    """The reply has the sequence of the first message within the look-back or, without one, that of the next
+    message."""
 
     async def work(app: Client, data: Client) -> None:
         await ask(app, rate=1000, changed=1)
@@ -134,7 +137,7 @@ def test_tells_where_a_look_back_starts(data_dir: Path, monkeypatch: pytest.Monk
 
 
 def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a bearer's, for websocket connections: on a plain one the server refuses it."""
+    """The token is a bearer token for websocket connections; on a plain one the server refuses it."""
 
     async def work(app: Client, data: Client) -> None:
         answer = json.loads((await app.request("comparison.token", b"{}", timeout=5)).data)
@@ -172,7 +175,7 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
     ],
 )
 def test_refuses_what_it_cannot_read(asked: bytes, sentence: str) -> None:
-    """Each mistake has its sentence."""
+    """Each mistake has its own message."""
     with pytest.raises(ServiceError) as error:
         Wish.read(asked)
     assert error.value.code == "400"
@@ -180,7 +183,7 @@ def test_refuses_what_it_cannot_read(asked: bytes, sentence: str) -> None:
 
 
 def test_stops_when_nobody_asks(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a request the last message is soon published, and the next request begins anew."""
+    """Without requests, publishing soon stops; the next request starts it again."""
     monkeypatch.setattr(comparison, "STOP_AFTER", 1.0)
 
     async def work(nc: Client) -> None:

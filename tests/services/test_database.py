@@ -1,4 +1,4 @@
-"""The archive, in DuckDB and in PostgreSQL: what it keeps, and that SQL over it can only read.
+"""The archive, in DuckDB and in PostgreSQL: what it stores, and that SQL over it can only read.
 
 Slow, because each test is run in two databases, one of which is a server.
 """
@@ -35,7 +35,7 @@ HEAVY = "SELECT count(*) AS n FROM history a, history b, history c WHERE (a.seq 
 
 
 def test_message_is_stored_once(database: Database) -> None:
-    """A message stored again is no second row; of a stream made anew, the same sequence is."""
+    """A message stored again makes no second row; the same sequence of a recreated stream does."""
     assert database.newest("S", CREATED) == 0
     assert database.insert([message(1), message(2)]) == 2
     assert database.insert([message(2), message(3)]) == 1
@@ -63,7 +63,7 @@ def test_row_is_what_was_stored(database: Database) -> None:
 
 
 def test_payload_that_is_no_json_is_kept_as_bytes(database: Database) -> None:
-    """Its column is NULL, the bytes are in messages.raw, and queries into payloads go on around it."""
+    """The column payload is NULL, messages.raw has the bytes, and queries of payloads still work."""
     odd = [b"", b"\x00\xff", b"on", b"NaN", b'{"a":', b'"\xff"', b'"\\ud800"']
     database.insert([message(seq, payload) for seq, payload in enumerate([*odd, b'{"p": 5}'])])
     raw = rows(database, "SELECT raw FROM messages ORDER BY seq")
@@ -73,7 +73,8 @@ def test_payload_that_is_no_json_is_kept_as_bytes(database: Database) -> None:
 
 
 def test_strange_json_breaks_no_query(database: Database) -> None:
-    """JSON that one of the databases cannot look into is kept, in one column or the other."""
+    """JSON that one of the databases cannot read is stored in one column or the other, and breaks no
+    query."""
     strange = [b'{"p": "\\u0000"}', b"1e999", b"[" * 900 + b"]" * 900, b"9" * 400, b'{"a":1,"a":2}', b"null"]
     database.insert([message(seq, payload) for seq, payload in enumerate(strange)])
     kept = rows(database, "SELECT payload, raw FROM messages ORDER BY seq")
@@ -136,7 +137,7 @@ REFUSED = [
 
 
 def test_nothing_but_reading(database: Database) -> None:
-    """What would write, reach files, or see secrets is refused, and the archive is as it was."""
+    """SQL that would write, reach files, or read secrets is refused, and the archive is unchanged."""
     fill(database, 3)
     answered = []
     for sql in REFUSED:
@@ -148,7 +149,7 @@ def test_nothing_but_reading(database: Database) -> None:
 
 
 def test_refusal_is_in_the_databases_words(database: Database) -> None:
-    """Who wrote the SQL reads what the database says of it, or the guard before it, on one line."""
+    """A refusal has the message of the database, or of the guard before it, on one line."""
     with pytest.raises(QueryRefused, match=r'^[^\n]*[Ss]yntax error at or near "selec"[^\n]*$'):
         rows(database, "selec 1")
     with pytest.raises(QueryRefused, match=r"^[^\n]*(no table 'nowhere'|nowhere[^\n]*does not exist)[^\n]*$"):
@@ -161,13 +162,14 @@ def test_refusal_is_in_the_databases_words(database: Database) -> None:
 
 @pytest.mark.parametrize("end", [";", ";;", " -- it's the end", ";\n-- $end", "/* ; /* nested */ $end */"])
 def test_semicolon_and_comment_at_the_end(database: Database, end: str) -> None:
-    """SQL may end as it does in an editor."""
+    """SQL may end with semicolons and comments."""
     with database.query(f"SELECT 1 AS n{end}", {}, 30) as query:
         assert query.count() == 1
 
 
 def test_parameters_are_values(database: Database) -> None:
-    """A parameter is never SQL, whatever is in it, and `$name` in literals and names is none."""
+    """A parameter is never SQL, whatever its value, and `$name` in literals, comments and identifiers is no
+    parameter."""
     fill(database, 10)
     sql = """SELECT seq FROM history WHERE subject = $subject AND seq < $below -- $comment it's
              AND '$literal' = '$literal' AND time >= $start ORDER BY seq"""
@@ -202,12 +204,12 @@ def test_parameters_are_values(database: Database) -> None:
     ],
 )
 def test_placeholders(sql: str, expected: str, names: list[str]) -> None:
-    """Only what is a parameter gets a number."""
+    """Only parameters are replaced by numbers."""
     assert numbered(sql) == (expected, names)
 
 
 def test_without_semicolon_keeps_the_rest() -> None:
-    """Semicolons in literals and between statements stay."""
+    """Semicolons in literals and between statements are kept."""
     assert without_semicolon("SELECT ';'; -- ;") == "SELECT ';'"
     assert without_semicolon("SELECT 1; SELECT 2;") == "SELECT 1; SELECT 2"
 
@@ -239,7 +241,7 @@ def test_types(database: Database) -> None:
 
 
 def test_count_and_rows_are_of_one_snapshot(database: Database) -> None:
-    """What is stored after the count is not among the rows."""
+    """Messages stored after the count are not among the rows."""
     fill(database, 5)
     with database.query("SELECT seq FROM history", {}, 30) as query:
         assert query.count() == 5
@@ -249,7 +251,7 @@ def test_count_and_rows_are_of_one_snapshot(database: Database) -> None:
 
 
 def test_large_answer_is_not_held(database: Database) -> None:
-    """Rows of a hundred megabytes pass by in batches, and only some of them are in memory at once."""
+    """Rows of a hundred megabytes arrive in batches, and only some of them are in memory at once."""
     sql = "SELECT n, repeat('x', 1000) || n AS text FROM generate_series(1, 100000) AS t(n)"
     memory = psutil.Process().memory_info
     with database.query(sql, {}, 30) as query:
@@ -261,7 +263,7 @@ def test_large_answer_is_not_held(database: Database) -> None:
 
 
 def running(work: Callable[[], Any]) -> tuple[threading.Thread, list[Exception]]:
-    """A thread with work in it, and the errors it ended with."""
+    """A thread that runs `work`, and the errors that it raised."""
     errors: list[Exception] = []
 
     def run() -> None:
@@ -276,7 +278,7 @@ def running(work: Callable[[], Any]) -> tuple[threading.Thread, list[Exception]]
 
 
 def test_cancelled_query_ends_in_the_database(database: Database, postgres: PostgresServer) -> None:
-    """A cancelled query ends where it runs, and the same database answers the next one."""
+    """A cancelled query ends in the database, which then answers the next one."""
     fill(database, 5000)
     query = database.query(HEAVY, {}, 60)
     query.open()
@@ -291,7 +293,7 @@ def test_cancelled_query_ends_in_the_database(database: Database, postgres: Post
 
 
 def test_query_cancelled_before_it_began(database: Database) -> None:
-    """A cancellation that comes early is not forgotten."""
+    """A cancellation before the query starts takes effect."""
     query = database.query("SELECT 1 AS n", {}, 30)
     query.cancel()
     with pytest.raises(QueryCancelled):
@@ -300,7 +302,8 @@ def test_query_cancelled_before_it_began(database: Database) -> None:
 
 
 def test_parts_by_size(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stored messages come in parts by their number and their bytes, each once, and large ones alone."""
+    """Stored messages come in parts limited by number and bytes, each once, and a large message is a part of
+    its own."""
     sizes = [10, 10, 10, 50, 10, 60, 10]
     database.insert([message(n + 1, b"\xff" * size) for n, size in enumerate(sizes)])
     monkeypatch.setattr(archive, "MOST_BYTES", 40)
@@ -327,7 +330,7 @@ def test_tables(database: Database) -> None:
 
 
 def test_file_in_use(tmp_path: Path) -> None:
-    """A file that another process has open is an error that says so; when that one ends, all is well."""
+    """A file that another process has open is an error that says so. Once that process ends, queries work."""
     file = tmp_path / "history.duckdb"
     database = DuckDb(file)
     fill(database, 1)
@@ -360,8 +363,8 @@ def test_mighty_role_is_refused(postgres: PostgresServer) -> None:
 
 
 def test_functions_that_wait_or_count_are_refused_by_postgresql(postgres: PostgresServer) -> None:
-    """What DuckDB answers within the query's own process has effects on others in PostgreSQL; a value of the
-    same name is welcome as a parameter."""
+    """Some functions affect only the query's own process in DuckDB, but other users in PostgreSQL, which
+    refuses them. A value of the same name may be passed as a parameter."""
     database = PostgreSql(postgres.empty_database(), postgres.dsn("archive", READER))
     for sql in ("SELECT pg_sleep(0)", "SELECT txid_current()", "SELECT 'pg_notify' AS name"):
         with pytest.raises(QueryRefused, match="not open to queries"):
@@ -381,8 +384,8 @@ def test_functions_that_wait_or_count_are_refused_by_postgresql(postgres: Postgr
     ],
 )
 def test_role_that_may_more_than_read_is_refused(postgres: PostgresServer, right: str) -> None:
-    """A role that can write, or reach others, answers no queries, and the sentence says how to make another;
-    without that right it answers."""
+    """A role that can write, or act on others, answers no queries, and the error names the setting for
+    another role. Without that right it answers."""
     dsn = postgres.empty_database()
     fill(PostgreSql(dsn), 3)
     postgres.execute(f"CREATE ROLE clerk LOGIN PASSWORD '{PASSWORD}'")
@@ -403,8 +406,8 @@ def test_role_that_may_more_than_read_is_refused(postgres: PostgresServer, right
 
 
 def test_written_while_others_read(tmp_path: Path) -> None:
-    """A query that reads holds up no change, and sees none: what is stored meanwhile, in however many parts,
-    is there for the next one, and nothing is left beside the file."""
+    """A running query does not delay changes, and does not see them. Messages stored meanwhile, in any number
+    of parts, are there for the next query, and no file is left beside the database."""
     database = DuckDb(tmp_path / "h.duckdb")
     fill(database, 5)
     processes = query_processes(database, HISTORY_MEMORY.default)
@@ -426,7 +429,8 @@ def test_written_while_others_read(tmp_path: Path) -> None:
 
 
 def test_password_shows_nowhere(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither errors nor the log have it: login refused, nobody there, unreadable."""
+    """Neither errors nor the log contain the password, if the login is refused, no server answers, or the URL
+    cannot be read."""
     caplog.set_level(logging.DEBUG)
     wrong = postgres.empty_database().replace(PASSWORD, "not-this")
     for dsn in (wrong, "postgresql://lookback:not-this@127.0.0.1:1/archive", "postgres//lookback:not-this@x"):
@@ -438,7 +442,8 @@ def test_password_shows_nowhere(postgres: PostgresServer, caplog: pytest.LogCapt
 
 
 def test_table_that_may_not_be_made(postgres: PostgresServer) -> None:
-    """A role that may only read gets its answers, and reads that there is no history yet."""
+    """A role that may not create tables gets replies to queries, and an error that there is no history
+    yet."""
     postgres.execute("CREATE DATABASE others TEMPLATE template0")
     database = PostgreSql(postgres.dsn("others"))
     assert rows(database, "SELECT 1 AS n") == [{"n": 1}]

@@ -31,7 +31,7 @@ RunApp = Callable[[], App]
 
 
 def ask(data_dir: Path, question: Callable[[JetStreamContext], Awaitable[T]]) -> T:
-    """The answer of the server's JetStream, over a connection of its own."""
+    """The reply of the server's JetStream, over a separate connection."""
 
     async def main() -> T:
         nc = await nats.connect(**login(data_dir), connect_timeout=5)
@@ -44,13 +44,13 @@ def ask(data_dir: Path, question: Callable[[JetStreamContext], Awaitable[T]]) ->
 
 
 def serves(url: str) -> bool:
-    """Whether a client can connect there."""
+    """True if a client can connect to the URL."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0
 
 
 def test_disk_and_memory_are_settings(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator sets what the server may store on disk and in memory."""
+    """Settings limit what the server may store on disk and in memory."""
     monkeypatch.setenv("LOOKBACK_SERVER_DISK", "2 GiB")
     monkeypatch.setenv("LOOKBACK_SERVER_MEMORY", "32 MiB")
     config = nats_server._config(data_dir, 1, 2)["jetstream"]
@@ -58,7 +58,7 @@ def test_disk_and_memory_are_settings(data_dir: Path, monkeypatch: pytest.Monkey
 
 
 def test_serves_jetstream_on_loopback_only(run_app: RunApp, data_dir: Path) -> None:
-    """The server stores a message, and nothing that runs with it listens but on loopback."""
+    """The server stores a message, and all its processes listen on loopback only."""
     app = run_app()
     app.url()
 
@@ -79,7 +79,7 @@ def test_serves_jetstream_on_loopback_only(run_app: RunApp, data_dir: Path) -> N
 
 
 def test_nothing_outlives_a_killed_app(run_app: RunApp) -> None:
-    """After kill -9 of the app its server, the programs beside it and their guards end by themselves."""
+    """After kill -9 of the app, its server, the programs beside it and their guards end by themselves."""
     app = run_app()
     app.url()
     below = app.below()
@@ -89,7 +89,8 @@ def test_nothing_outlives_a_killed_app(run_app: RunApp) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_killed_guard_leaves_no_server_and_the_owner_starts_another(run_app: RunApp) -> None:
-    """After kill -9 of the guard the server ends without the owner's help, which then starts another."""
+    """After kill -9 of the guard, the server ends without the owner's help, and the owner starts another
+    one."""
     app = run_app()
     url = app.url()
     below = app.below()
@@ -102,7 +103,7 @@ def test_killed_guard_leaves_no_server_and_the_owner_starts_another(run_app: Run
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_url_stays_when_its_port_is_taken_meanwhile(run_app: RunApp) -> None:
-    """When a stranger takes a crashed server's port, the owner waits for that port and takes no other."""
+    """If another program takes a crashed server's port, the owner waits for that port and uses no other."""
     app = run_app()
     url = app.url()
     server = app.below()["server"]
@@ -117,7 +118,7 @@ def test_url_stays_when_its_port_is_taken_meanwhile(run_app: RunApp) -> None:
 
 
 def test_crashed_server_and_publisher_are_started_again(run_app: RunApp) -> None:
-    """When the server or the publisher is killed, the owner runs another; the server's URL stays."""
+    """When the server or the publisher is killed, the owner starts another; the server's URL stays."""
     app = run_app()
     url = app.url()
     before = app.below()
@@ -131,7 +132,8 @@ def test_crashed_server_and_publisher_are_started_again(run_app: RunApp) -> None
 
 
 def test_second_process_joins_and_takes_over(run_app: RunApp) -> None:
-    """Apps started at once share one server; when its owner is killed, one takes over on the same URL."""
+    """Apps started at the same time share one server. When its owner is killed, another app takes over on the
+    same URL."""
     apps = [run_app(), run_app(), run_app()]
     urls = [app.url() for app in apps]
     assert len(set(urls)) == 1
@@ -152,7 +154,7 @@ def test_second_process_joins_and_takes_over(run_app: RunApp) -> None:
 
 
 def test_history_survives_a_restart(run_app: RunApp, data_dir: Path) -> None:
-    """What was stored before a stop is there after the next start, at the same URL."""
+    """Messages stored before a stop are there after the next start, at the same URL."""
 
     async def store(js: JetStreamContext) -> None:
         await js.add_stream(name="S", subjects=["s"])
@@ -176,7 +178,7 @@ def test_history_survives_a_restart(run_app: RunApp, data_dir: Path) -> None:
     "garbage", [b"\xff\x00{", b"[]", b'{"client": "x", "monitoring": -1}', b'{"client": 1e9}']
 )
 def test_leftovers_do_no_harm(run_app: RunApp, data_dir: Path, garbage: bytes) -> None:
-    """Garbage in server.json, in the lock, and in the files of a crashed server is overcome."""
+    """The server starts despite garbage in server.json, in the lock, and in the files of a crashed server."""
     data_dir.mkdir()
     for name in ("server.json", "lock", "nats-server.pid", "nats-server_1.ports"):
         (data_dir / name).write_bytes(garbage)
@@ -184,14 +186,14 @@ def test_leftovers_do_no_harm(run_app: RunApp, data_dir: Path, garbage: bytes) -
 
 
 def test_number_of_a_stranger_is_not_its_server(run_app: RunApp, data_dir: Path) -> None:
-    """A process that by now has a crashed server's number is left alone."""
+    """Another process that now has a crashed server's process ID is not killed."""
     data_dir.mkdir()
     (data_dir / "nats-server.pid").write_text(str(os.getpid()))
     assert serves(run_app().url())
 
 
 def test_taken_port_is_left_alone(run_app: RunApp, data_dir: Path) -> None:
-    """When another program has the port of the last run, a free one is used."""
+    """If another program uses the port of the last run, the server takes a free one."""
     data_dir.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
@@ -203,11 +205,11 @@ def test_taken_port_is_left_alone(run_app: RunApp, data_dir: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_left_over_server_is_ended(run_app: RunApp) -> None:
-    """A server that lost both app and guard is not left on the store beside a new one."""
+    """A server that has lost both app and guard is ended before another one opens the store."""
     first = run_app()
     url = first.url()
     server = first.below()["server"]
-    server.send_signal(signal.SIGSTOP)  # so that it cannot end when asked
+    server.send_signal(signal.SIGSTOP)  # so that it cannot end on SIGTERM
     first.popen.kill()
     second = run_app()
     assert second.url() == url
@@ -215,7 +217,7 @@ def test_left_over_server_is_ended(run_app: RunApp) -> None:
 
 
 def test_ended_server_holds_nothing(tmp_path: Path) -> None:
-    """A killed server counts as alive until its port is free, also while it is a zombie with threads left."""
+    """A killed server counts as alive until its port is free, even while it is a zombie with threads left."""
     for number in range(20):
         port = free_port()
         store = f'jetstream {{ store_dir: "{tmp_path / str(number)}" }}'
@@ -231,7 +233,7 @@ def test_ended_server_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_missing_binary_is_told(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
-    """A NATS_SERVER_BIN that is no program is an error which names it."""
+    """If NATS_SERVER_BIN is no program, the error names it."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
     monkeypatch.setenv("NATS_SERVER_BIN", "/no/such/program")
 
@@ -244,7 +246,7 @@ def test_missing_binary_is_told(monkeypatch: pytest.MonkeyPatch, data_dir: Path)
 
 
 def test_failing_server_is_told_with_its_log(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
-    """A server that does not come up is an error with the end of its log and where it is."""
+    """If the server does not start, the error has the end of its log and the path of the data."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
     data_dir.mkdir()
     (data_dir / "jetstream").write_text("a file where the store should be")
@@ -258,14 +260,14 @@ def test_failing_server_is_told_with_its_log(monkeypatch: pytest.MonkeyPatch, da
 
 
 def test_start_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
-    """An app that is stopped while its server starts ends what it began, and frees the lock."""
+    """If the app is stopped while its server starts, no process is left, and the lock is free."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
 
     async def main(patience: float) -> None:
         async with asyncio.timeout(patience), embedded():
             await asyncio.sleep(60)
 
-    before = set(psutil.Process().children(recursive=True))  # of other tests
+    before = set(psutil.Process().children(recursive=True))  # children of other tests
     for patience in (0.0, 0.02, 0.05):
         with pytest.raises(TimeoutError):
             asyncio.run(main(patience))
@@ -274,7 +276,7 @@ def test_start_that_is_cancelled_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_strange_directory_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Spaces, quotes and letters beyond ASCII in the data directory's name reach the server intact."""
+    """Spaces, quotes and non-ASCII letters in the data directory's name reach the server intact."""
     directory = tmp_path / 'my "dätä" $HOME #1'
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(directory))
 
@@ -287,5 +289,5 @@ def test_strange_directory_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_server_name_differs_by_directory(tmp_path: Path) -> None:
-    """Servers of different directories are distinguished by name."""
+    """Servers of different data directories have different names."""
     assert nats_server.server_name(tmp_path / "a") != nats_server.server_name(tmp_path / "b")

@@ -1,4 +1,4 @@
-"""The guard with programs that behave badly."""
+"""The guard, with programs that do not end or cannot start."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a program there cannot ignore its end")
 def test_stubborn_program_is_killed_after_its_grace(tmp_path: Path) -> None:
-    """A program that ignores SIGTERM is killed when its grace is over."""
+    """A program that ignores SIGTERM is killed after the grace period."""
     output = tmp_path / "out"
     guarded = Guarded([sys.executable, "-c", STUBBORN], cwd=tmp_path, output=output, grace=0.3)
     wait_for(lambda: output.read_text() == "up\n", "a start")
@@ -30,7 +30,7 @@ def test_stubborn_program_is_killed_after_its_grace(tmp_path: Path) -> None:
 
 
 def test_end_of_the_program_ends_its_guard(tmp_path: Path) -> None:
-    """A program that ends by itself is seen as no longer running, and stopping it again does no harm."""
+    """A program that has ended by itself is reported as not running, and stopping it is a no-op."""
     guarded = Guarded([sys.executable, "-c", ""], cwd=tmp_path, output=tmp_path / "out", grace=1)
     wait_for(lambda: not guarded.running, "an end")
     guarded.stop()

@@ -1,4 +1,4 @@
-"""The history service, asked over a real server: answers in chunks, credit, stop, limits, and faults.
+"""The history service over a real server: answers in chunks, credit, stop, limits, and faults.
 
 Slow, because hostile queries run until their limit of time, and callers wait for turns.
 """
@@ -39,21 +39,22 @@ LARGE = "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 20000) AS t
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One server for those that leave it alone."""
+    """One server for all tests that do not change it."""
     with running_server(tmp_path_factory.mktemp("nats")) as running:
         yield running
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Database]:
-    """An empty archive in one of the databases, for what the service does in the same way with each."""
+    """An empty archive in one of the databases, for tests that do not depend on the database."""
     archive = DuckDb(tmp_path / "history.duckdb")
     yield archive
     archive.close()
 
 
 def test_answer_in_json_and_arrow(database: Database, server: NatsServer) -> None:
-    """Both have all rows in order, in chunks of bounded size that can be read alone, and the totals."""
+    """In both formats, all rows come in order with the totals, in chunks of bounded size that can be read
+    alone."""
     fill(database, 5000)
     sql = "SELECT * FROM history WHERE time > $after ORDER BY seq"
 
@@ -80,7 +81,8 @@ def test_answer_in_json_and_arrow(database: Database, server: NatsServer) -> Non
 
 
 def test_empty_answer_is_its_end(database: Database, server: NatsServer) -> None:
-    """No rows are one message of zero bytes, which says so; before it, only a sign that the query goes on."""
+    """Without rows, the answer is one empty message, which is the end; before it there are only signs of
+    life."""
 
     async def main() -> None:
         async with serving(database, server.url) as client:
@@ -93,7 +95,7 @@ def test_empty_answer_is_its_end(database: Database, server: NatsServer) -> None
 
 
 def test_refusals(database: Database, server: NatsServer) -> None:
-    """What cannot be answered is refused with code 400, and words that name it."""
+    """An invalid request is refused with code 400, and an error that names the reason."""
     requests: list[tuple[str | bytes, dict[str, str], dict[str, Any], str]] = [
         ("selec 1", {}, {}, 'syntax error at or near "selec"'),
         ("SELECT $a AS a", {}, {}, "a"),
@@ -118,7 +120,7 @@ def test_refusals(database: Database, server: NatsServer) -> None:
 
 
 def test_limits_are_named(database: Database, server: NatsServer) -> None:
-    """Too many rows, bytes or seconds end an answer with the limit and the setting's name in words."""
+    """Too many rows, bytes or seconds end the answer with an error that names the limit and its setting."""
     fill(database, 2000)
 
     async def main() -> None:
@@ -133,7 +135,7 @@ def test_limits_are_named(database: Database, server: NatsServer) -> None:
             )
             assert answer.code == "413"
             assert "300,000 bytes (LOOKBACK_HISTORY_BYTES" in answer.error
-            assert 100 < len(answer.rows) < 300  # what came before is whole
+            assert 100 < len(answer.rows) < 300  # the chunks before the error are complete
 
             answer = await asked(client, "SELECT repeat('x', 1200000) AS text", headers={"Accept": ARROW})
             assert answer.code == "413"
@@ -146,7 +148,7 @@ def test_limits_are_named(database: Database, server: NatsServer) -> None:
             await answer.all()  # acknowledges nothing
             assert answer.code == "408"
             assert "took 0.5 s in all" in answer.error
-        if isinstance(database, DuckDb):  # PostgreSQL works in processes of its own
+        if isinstance(database, DuckDb):  # PostgreSQL has processes of its own for queries
             for limits in (Limits(), Limits(memory=64 << 20)):
                 async with serving(database, server.url, limits=limits) as client:
                     answer = await asked(client, "SELECT len(range(20000000)) AS n")  # 160 MB
@@ -157,7 +159,7 @@ def test_limits_are_named(database: Database, server: NatsServer) -> None:
 
 
 def test_limits_are_settings() -> None:
-    """Each limit is set by an environment variable of its own, and its default is that of the setting."""
+    """Each limit has an environment variable, and its default is that of the setting."""
     assert Limits.load({}) == Limits()
     texts: dict[str, tuple[str, Any]] = {
         "rows": ("7", 7),
@@ -173,7 +175,7 @@ def test_limits_are_settings() -> None:
 
 
 def test_row_larger_than_a_message(database: Database, server: NatsServer) -> None:
-    """A row that no message can hold is reported with its number and size."""
+    """A row too large for a message is reported with its number and size."""
 
     async def main() -> None:
         async with serving(database, server.url) as client:
@@ -186,7 +188,7 @@ def test_row_larger_than_a_message(database: Database, server: NatsServer) -> No
 
 
 def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
-    """A query that works for long gives a sign of life; when stopped, it ends in the database too."""
+    """A long query sends a sign of life; when stopped, it ends in the database, too."""
     fill(database, 5000)
 
     async def main() -> None:
@@ -199,7 +201,7 @@ def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: 
                 await answer.tell("stop")
                 await answer.all()
                 assert answer.code == "499"
-                # There is one turn, and it is given on only when the database has let go
+                # there is one turn, and the next query gets it only when the database has ended this one
                 assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
             await asyncio.to_thread(until, lambda: postgres.running_queries() == 0)
 
@@ -207,7 +209,7 @@ def test_stop_while_it_counts(database: Database, server: NatsServer, postgres: 
 
 
 def test_stop_by_responding(database: Database, server: NatsServer) -> None:
-    """A chunk's reply subject is the control subject: responding with stop ends the answer there."""
+    """A chunk's reply subject is the control subject: a response with stop ends the answer."""
 
     async def main() -> None:
         async with serving(database, server.url) as client:
@@ -222,7 +224,8 @@ def test_stop_by_responding(database: Database, server: NatsServer) -> None:
 
 
 def test_credit(archive: Database, server: NatsServer) -> None:
-    """No more chunks than the credit are ever under way, and a reader that pauses loses nothing."""
+    """The number of unacknowledged chunks never exceeds the credit, and a reader that pauses loses
+    nothing."""
     credit = 3
 
     async def main() -> None:
@@ -248,7 +251,7 @@ def test_credit(archive: Database, server: NatsServer) -> None:
 
 
 def test_no_credit_in_time(archive: Database, server: NatsServer) -> None:
-    """A reader that acknowledges nothing more gets code 408 after its last chunk, and nothing is left."""
+    """A reader that stops acknowledging gets code 408 after its last chunk, and its turn is free again."""
 
     async def main() -> None:
         async with serving(archive, server.url, credit_timeout=0.5, limits=Limits(at_once=1)) as client:
@@ -260,14 +263,14 @@ def test_no_credit_in_time(archive: Database, server: NatsServer) -> None:
             await answer.all()
             assert answer.code == "408"
             assert "0.5 s" in answer.error
-            assert len(answer.chunks) in (4, 5)  # "ack 99" counts for no more than had been sent: 2 or 3
+            assert len(answer.chunks) in (4, 5)  # "ack 99" counts only for the chunks already sent: 2 or 3
             assert (await asked(client, "SELECT 1 AS n")).rows == [{"n": 1}]
 
     asyncio.run(main())
 
 
 def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: PostgresServer) -> None:
-    """When nobody listens at the inbox any more, the query ends, although no one stopped it."""
+    """When nobody is subscribed to the inbox any more, the query ends without a stop."""
 
     async def main() -> None:
         async with serving(database, server.url, limits=Limits(at_once=1), wait_for_turn=20) as client:
@@ -287,8 +290,9 @@ def test_caller_that_is_gone(database: Database, server: NatsServer, postgres: P
 
 
 def test_several_at_once(database: Database, server: NatsServer) -> None:
-    """Queries run side by side. While long ones have all turns small ones are answered, and one more that is
-    long ends soon, with the error that all is busy. Meanwhile the service answers who asks how it is."""
+    """Queries run at the same time. While long ones have all turns, small ones are answered, and another long
+    one soon ends with the error that the service is busy. Meanwhile the service answers discovery
+    requests."""
     fill(database, 5000)
 
     async def main() -> None:
@@ -307,13 +311,14 @@ def test_several_at_once(database: Database, server: NatsServer) -> None:
             stats = json.loads((await client.request("$SRV.STATS.history", b"", timeout=10)).data)
             query = next(endpoint for endpoint in stats["endpoints"] if endpoint["name"] == "query")
             assert (query["num_requests"], query["num_errors"]) == (5, 3)
-            assert query["processing_time"] > 1e9  # of the answers, not of taking the requests
+            assert query["processing_time"] > 1e9  # time of the answers, not only of accepting the requests
 
     asyncio.run(main())
 
 
 def test_no_asker_takes_all_turns(archive: Database, server: NatsServer) -> None:
-    """One asker has half of the turns at the most: another's long query begins and goes on beside them."""
+    """One asker has at most half of the turns: another asker's long query starts and continues beside
+    them."""
     fill(archive, 5000)
 
     async def main() -> None:
@@ -321,7 +326,7 @@ def test_no_asker_takes_all_turns(archive: Database, server: NatsServer) -> None
             mine = [await ask(client, HEAVY, headers={"Lookback-Asker": "one"}) for _ in range(6)]
             await mine[0].next()
             other = await ask(client, HEAVY, headers={"Lookback-Asker": "two"})
-            for _ in range(2):  # seconds 1 and 6: longer than a turn for small queries lasts
+            for _ in range(2):  # at seconds 1 and 6: longer than a turn for small queries
                 await other.next()
             assert other.code is None
             for answer in mine[1:]:
@@ -366,9 +371,9 @@ HOSTILE = {
 
 @pytest.mark.parametrize("queries", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, queries: dict[str, str]) -> None:
-    """Of queries that cannot be interrupted or bounded in the database there are four at once: each ends with
-    an answer or an error, small queries are answered meanwhile and afterwards, and the service has not grown;
-    no process is left."""
+    """Four queries that the database can neither interrupt nor limit run at once. Each ends with an answer or
+    an error, small queries are answered meanwhile and afterwards, the service's memory does not grow, and no
+    process is left."""
     fill(database, 5000)
 
     async def main() -> None:
@@ -389,7 +394,7 @@ def test_hostile_queries_stop_nobody(database: Database, server: NatsServer, que
 
 
 def is_query(process: psutil.Process) -> bool:
-    """Whether it is a process of a query, or their fork server."""
+    """True if it is the process of a query, or their fork server."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return "services.history.query_process" in process.cmdline()
     return False
@@ -397,7 +402,8 @@ def is_query(process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("mebibytes", range(30, 64, 3))
 def test_memory_that_ends_anywhere(tmp_path: Path, mebibytes: int) -> None:
-    """Wherever memory ends, in DuckDB, in Python or where a thread begins, the error names the memory."""
+    """Wherever memory runs out, in DuckDB, in Python or at the start of a thread, the error names the
+    memory."""
     database = DuckDb(tmp_path / "h.duckdb")
     fill(database, 1)
     processes = query_processes(database, mebibytes << 20)
@@ -414,8 +420,8 @@ def test_memory_that_ends_anywhere(tmp_path: Path, mebibytes: int) -> None:
 
 
 def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
-    """kill -9 of a query's process is an error of that query, of the fork server one of all that run; the
-    next query is answered, and no temporary file is left."""
+    """kill -9 of a query's process is an error of that query; kill -9 of the fork server is an error of all
+    running queries. The next query is answered, and no temporary file is left."""
     database = DuckDb(tmp_path / "h.duckdb")
     fill(database, 5000)
 
@@ -436,8 +442,8 @@ def test_query_processes_killed(tmp_path: Path, server: NatsServer) -> None:
 
 
 def test_a_hundred_askers(archive: Database, server: NatsServer) -> None:
-    """A hundred at once are all answered; a thousand are answered or get the error that there are too
-    many."""
+    """A hundred queries at once are all answered; of a thousand, some get the error that the service is
+    busy."""
 
     async def main() -> None:
         async with serving(archive, server.url, wait_for_turn=30) as client:
@@ -453,8 +459,8 @@ def test_a_hundred_askers(archive: Database, server: NatsServer) -> None:
 
 
 def test_list_of_tables_is_made_once(archive: Database, server: NatsServer) -> None:
-    """However many ask for the tables at once, the database is asked once, and all have the answer; it costs
-    no query its turn."""
+    """For any number of simultaneous requests for the tables, the database is queried once or twice, and no
+    query has to wait for a turn."""
     fill(archive, 3)
     asked_for = 0
     inner = archive.lent
@@ -479,7 +485,7 @@ def test_list_of_tables_is_made_once(archive: Database, server: NatsServer) -> N
 
 
 def test_server_that_takes_nothing(tmp_path: Path) -> None:
-    """While the server is frozen the service waits, with few chunks in memory; then the answer goes on."""
+    """While the server is frozen, the service waits with few chunks in memory; then the answer continues."""
 
     async def main(server: NatsServer) -> None:
         with service_process(server.url, tmp_path / "h.duckdb", tmp_path / "out") as process:
@@ -502,8 +508,8 @@ def test_server_that_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_connection_lost_in_the_middle(tmp_path: Path, server: NatsServer) -> None:
-    """When the service loses its connection, chunks may be lost: the caller gets the error as soon as it is
-    back."""
+    """When the service loses its connection, chunks may be lost. The caller gets the error once it has
+    reconnected."""
 
     async def main() -> None:
         async with (
@@ -522,7 +528,7 @@ def test_connection_lost_in_the_middle(tmp_path: Path, server: NatsServer) -> No
 
 
 def test_server_killed_and_back(tmp_path: Path) -> None:
-    """An answer that the server's death cuts off is not gone on with; the next one is whole."""
+    """An answer cut off by the server's end is not continued; the next one is complete."""
 
     async def main() -> None:
         with running_server(tmp_path / "nats") as server:
@@ -545,8 +551,8 @@ def test_server_killed_and_back(tmp_path: Path) -> None:
 def test_service_killed_in_the_middle(
     database: Database, server: NatsServer, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """After kill -9 in the middle of an answer nothing is left of it in the database, and the next service
-    has all rows."""
+    """After kill -9 in the middle of an answer, the query ends in the database, and the next service has all
+    rows."""
     fill(database, 300)
     database.close()
     file, env = tmp_path / "history.duckdb", environment(database, postgres)
@@ -567,7 +573,7 @@ def test_service_killed_in_the_middle(
 
 
 def environment(database: Database, postgres: PostgresServer) -> dict[str, str]:
-    """What makes a service use that database."""
+    """The environment with which a service uses that database."""
     if not isinstance(database, PostgreSql):
         return {}
     return {
@@ -579,7 +585,7 @@ def environment(database: Database, postgres: PostgresServer) -> dict[str, str]:
 def test_ended_in_order(
     database: Database, server: NatsServer, postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    """SIGTERM ends it with status 0, and an answer under way with an error that says so."""
+    """SIGTERM ends the service with status 0, and a running answer with an error that says so."""
     database.close()
 
     async def main() -> None:
@@ -600,21 +606,22 @@ def test_ended_in_order(
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL to be killed."""
+    """A PostgreSQL that the test may kill."""
     server = PostgresServer()
     yield server
     server.stop()
 
 
 def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server: NatsServer) -> None:
-    """Killed in the middle of an answer it is an error 500, frozen an error 504; back, it answers again."""
+    """If PostgreSQL is killed in the middle of an answer, the answer ends with error 500; if frozen, with
+    504. Once it is back, queries are answered again."""
     database = PostgreSql(own_postgres.empty_database(), own_postgres.dsn("archive", READER))
     fill(database, 100)
 
     async def main() -> None:
         async with serving(database, server.url, limits=Limits(seconds=2)) as client:
             answer = await ask(client, LARGE, headers={"Lookback-Credit": "2"})
-            while not answer.rows:  # the first chunk may only say that the query goes on
+            while not answer.rows:  # the first chunk may be only a sign of life
                 await answer.next()
             own_postgres.kill()
             for _ in range(200):
@@ -649,7 +656,7 @@ def test_postgresql_killed_frozen_and_back(own_postgres: PostgresServer, server:
 
 
 def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> None:
-    """While another process has the file open, each answer is an error 500; later it is rows."""
+    """While another process has the file open, each answer is an error 500; later it has rows."""
     holder = DuckDb(tmp_path / "h.duckdb")
     fill(holder, 10)
 
@@ -667,7 +674,7 @@ def test_file_in_use_is_told_and_passes(server: NatsServer, tmp_path: Path) -> N
 
 
 def test_password_shows_nowhere(server: NatsServer, postgres: PostgresServer, tmp_path: Path) -> None:
-    """It is not on the command line, in an answer, in the service's description, or in its log."""
+    """The password is not on the command line, in an answer, in the service's description, or in its log."""
     env = {
         "LOOKBACK_HISTORY_DSN": postgres.empty_database(),
         "LOOKBACK_HISTORY_READER_DSN": postgres.dsn("archive", READER),
@@ -708,7 +715,8 @@ def test_tables_that_there_are(database: Database, server: NatsServer) -> None:
 
 
 def test_caller_of_npm_with_a_sentinel(database: Database, server: NatsServer) -> None:
-    """The npm client's request-many gets all rows, knowing nothing but that zero bytes are the end."""
+    """The npm client's request-many gets all rows, and needs to know only that an empty message is the
+    end."""
     fill(database, 3000)
 
     async def main() -> None:
@@ -752,7 +760,8 @@ def test_own_caller(database: Database, server: NatsServer) -> None:
 
 
 def test_beside_the_embedded_server(run_app: Callable[[], App], data_dir: Path) -> None:
-    """The embedded server comes with a history, which is asked from another account, and which fills."""
+    """The embedded server comes with a history service, which is queried from another account and whose
+    archive fills."""
     run_app().url()
     servers = login(data_dir, "dashboard")
 

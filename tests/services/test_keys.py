@@ -1,4 +1,4 @@
-"""The keys of the accounts, who may read them, and who is let in.
+"""The keys of the accounts, who may read them, and which logins the server accepts.
 
 Slow, because servers and the app start with keys of their own.
 """
@@ -36,7 +36,7 @@ ROLES = '[roles.{}]\ngroups = ["*"]\nstreams = ["*"]\n'
 
 
 def talk(options: dict[str, Any], subject: str) -> bytes:
-    """The answer to a request. Raises what nats-py raises when nobody is let in."""
+    """The reply to a request. Raises nats-py's error if the login is refused."""
 
     async def main() -> bytes:
         client = Client()
@@ -54,7 +54,8 @@ async def quiet(_: Exception) -> None:
 
 
 def is_let_in(options: dict[str, Any]) -> bool:
-    """Whether the server lets somebody in, who may then see METRICS or its absence."""
+    """True if the server accepts the login, which may then request METRICS, even if there is no such
+    stream."""
     try:
         return b"stream" in talk(options, "$JS.data.API.STREAM.INFO.METRICS")
     except nats.errors.Error as error:
@@ -69,7 +70,7 @@ def public_keys(data_dir: Path) -> dict[str, str]:
 
 
 def modes(data_dir: Path) -> Iterator[tuple[str, int]]:
-    """Keys, credentials and configuration, and their rights."""
+    """The permissions of keys, credentials and configuration."""
     for pattern in ("keys", "keys/*", "creds", "creds/*", "nats-server.conf", "server.json"):
         for file in data_dir.glob(pattern):
             yield file.name, stat.S_IMODE(file.stat().st_mode)
@@ -77,8 +78,9 @@ def modes(data_dir: Path) -> Iterator[tuple[str, int]]:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
 def test_directory_that_others_could_read(data_dir: Path, run_app: Callable[[], App]) -> None:
-    """A directory that was made before, open to all, is closed when the app starts, with all that is ours in
-    it, whatever the umask; what is above it and a stranger's file stay as they are."""
+    """A data directory that existed before and was open to all is closed when the app starts, with all of the
+    app's files in it, whatever the umask. The folder above it and another program's file keep their
+    permissions."""
     data_dir.parent.chmod(0o755)
     (data_dir / "jetstream").mkdir(parents=True)
     before = os.umask(0)
@@ -102,7 +104,7 @@ def test_directory_that_others_could_read(data_dir: Path, run_app: Callable[[], 
 def test_directory_of_everybody_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A directory with the sticky bit, as /tmp has it, is not taken from the others; the log says so."""
+    """The permissions of a directory with the sticky bit, such as /tmp, are not changed; the log says so."""
     tmp_path.chmod(0o1777)
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(tmp_path))
     assert nats_server.data_dir() == tmp_path
@@ -112,7 +114,7 @@ def test_directory_of_everybody_is_told(
 
 @pytest.mark.skipif(os.name != "posix", reason="needs rights of files")
 def test_made_once_for_their_user_alone(data_dir: Path) -> None:
-    """Keys and credentials stay the same from start to start; nobody else may read them."""
+    """Keys and credentials stay the same from start to start, and only their owner may read them."""
     with server_with_accounts(data_dir):
         before = public_keys(data_dir)
         users = {file.name: file.read_text().splitlines()[-2] for file in (data_dir / "creds").iterdir()}
@@ -127,7 +129,7 @@ def test_made_once_for_their_user_alone(data_dir: Path) -> None:
 
 
 def test_two_who_start_at_once_make_one_set(data_dir: Path) -> None:
-    """Processes that make the keys at the same time end up with the same ones."""
+    """Processes that create the keys at the same time all use the same ones."""
     data_dir.mkdir()
     code = (
         "import sys, pathlib; from services.accounts import configuration as accounts\n"
@@ -163,8 +165,7 @@ def test_two_who_start_at_once_make_one_set(data_dir: Path) -> None:
 
 
 def test_role_of_later(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A role that the table has from now on gets a key at the next start; one that it has no more is let in
-    no longer."""
+    """A new role gets a key at the next start; a removed role is refused."""
     roles = tmp_path / "roles.toml"
     monkeypatch.setenv("LOOKBACK_ROLES", str(roles))
     roles.write_text(ROLES.format("first"))
@@ -180,7 +181,7 @@ def test_role_of_later(data_dir: Path, tmp_path: Path, monkeypatch: pytest.Monke
 def test_roles_change_while_the_server_runs(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rights that a role has no more end at once, also for who is connected, and a new role is let in; a file
+    """Rights that a role loses end at once, even for connected clients, and a new role is accepted. A file
     with a mistake changes nothing."""
     roles = tmp_path / "roles.toml"
     roles.write_text(ROLES.format("first"))
@@ -234,7 +235,8 @@ def test_roles_change_while_the_server_runs(
 def test_unreadable_keys_are_told(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, file: str, text: str, expected: str
 ) -> None:
-    """A key that cannot be read stops the server from starting: with a new one the streams would be gone."""
+    """A key that cannot be read stops the server from starting, because with a new one the streams would be
+    gone."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
     (data_dir / "keys").mkdir(parents=True)
     (data_dir / file).write_text(text)
@@ -250,7 +252,7 @@ def test_unreadable_keys_are_told(
 
 
 def test_unreadable_roles_are_told(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A roles file with a mistake stops the server from starting, with what is wrong in it."""
+    """A roles file with a mistake stops the server from starting, with an error that names the mistake."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(data_dir))
     monkeypatch.setenv("LOOKBACK_ROLES", str(tmp_path / "roles.toml"))
     (tmp_path / "roles.toml").write_text("[roles.viewer]\nstream = []\n")
@@ -264,7 +266,7 @@ def test_unreadable_roles_are_told(data_dir: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_store_from_before_there_were_accounts(data_dir: Path) -> None:
-    """Streams of a server without accounts are DATA's after the first start with accounts, once."""
+    """Streams of a server without accounts move to DATA at the first start with accounts, and stay there."""
     with running_server(data_dir) as before:
         before.add_stream("OLD", ["old.>"])
         before.publish("old.a", b"kept")
@@ -277,8 +279,8 @@ def test_store_from_before_there_were_accounts(data_dir: Path) -> None:
 
 
 def test_revoked_user_is_out_at_once(data_dir: Path) -> None:
-    """Revoking a user of APP ends its connections, refuses its JWT, over restarts too, and touches nobody
-    else; what is signed for it later counts again."""
+    """Revoking a user of APP ends its connections and refuses its JWT, even after a restart, and affects no
+    other user. A JWT of another user of the role is still accepted."""
 
     def revoke(user: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -369,7 +371,7 @@ def test_seeds_stay_in_their_files(data_dir: Path) -> None:
 
 
 async def refused(ports: nats_server.Ports | None) -> None:
-    """Try to get in with a key that nobody knows, so that the log has something to say."""
+    """Try to log in with an unknown key, so that the server logs the refusal."""
     assert ports is not None
     key = Key.new("user")
     client = Client()
@@ -390,7 +392,7 @@ def test_app_tells_where_its_pages_are(tmp_path: Path) -> None:
 
 
 def test_no_port_for_browsers_without_an_origin(data_dir: Path) -> None:
-    """A server that does not know where the app's pages are lets no browser in."""
+    """A server without an origin for pages has no websocket listener."""
     with server_with_accounts(data_dir) as ports:
         assert ports.websocket is None
         assert "websocket" not in json.loads((data_dir / "nats-server.conf").read_text())
@@ -398,7 +400,7 @@ def test_no_port_for_browsers_without_an_origin(data_dir: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of a server that lets browsers in, with a stream and a bucket."""
+    """The data directory of a server with a websocket listener, a stream and a bucket."""
     data_dir = tmp_path_factory.mktemp("browsers") / "data"
 
     async def fill() -> None:
@@ -413,7 +415,7 @@ def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def browser(data_dir: Path, role: str, origin: str = ORIGIN, *, cookie: bool = True) -> dict[str, Any]:
-    """What the npm client may do with the JWT of a role in its cookie, from a page of `origin`."""
+    """What the npm client may do with a role's JWT in its cookie, from a page of `origin`."""
     ports = nats_server.last_ports(data_dir)
     assert ports is not None
     jwt, key, inbox = vended(data_dir, role)
@@ -424,7 +426,7 @@ def browser(data_dir: Path, role: str, origin: str = ORIGIN, *, cookie: bool = T
 
 
 def test_browser(browsers: Path) -> None:
-    """Over the websocket a role may do what it may do elsewhere."""
+    """Over the websocket a role has the same permissions as elsewhere."""
     viewer = {"connected": True, "look": True, "list": False, "put": False, "purge": False}
     operator = {"connected": True, "look": True, "list": True, "put": True, "purge": True}
     never = {"everything": False, "inboxes": False}
@@ -437,7 +439,7 @@ def test_browser(browsers: Path) -> None:
     ["http://localhost:8501", "http://127.0.0.1:8502", "https://127.0.0.1:8501", "https://evil.example"],
 )
 def test_page_from_elsewhere(browsers: Path, origin: str) -> None:
-    """A page of another origin does not get in, though the browser would send the cookie along."""
+    """A page of another origin is refused, although the browser would send the cookie."""
     assert not browser(browsers, "operator", origin)["connected"]
 
 

@@ -1,5 +1,5 @@
-"""What docs/accounts.md says is what the server is configured with; its example of a single account works as
-it is."""
+"""docs/accounts.md matches the server's configuration, and its example of a single account works
+unchanged."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ DOCS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
     "text", [in_words(), as_nsc(load_roles()), as_users(load_roles())], ids=["words", "nsc", "users"]
 )
 def test_docs_have_it(text: str) -> None:
-    """The lists in the docs are those that the server is made from, with the roles of the table."""
+    """The docs have exactly the lists from which the server is configured, with the roles of the table."""
     assert f"```\n{text}\n```\n" in DOCS
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server that runs with the example of the docs, as it stands there."""
+    """A server that runs with the docs' example, unchanged."""
     folder = tmp_path_factory.mktemp("single")
     config = next(block for block in DOCS.split("```\n") if block.startswith("jetstream"))
     (folder / "nats-server.conf").write_text(config)
@@ -69,7 +69,7 @@ def programs(url: str) -> Client:
 
 
 def as_programs(url: str, work: Callable[[Any], Any]) -> Any:
-    """The result of `work`, given a connection of the user without limits."""
+    """The result of `work`, called with a connection of the user without limits."""
     return connected([url.replace("//", "//programs:change-programs@")], work)
 
 
@@ -80,7 +80,7 @@ def person(url: str, role: str) -> Client:
 
 
 def test_single_account(url: str) -> None:
-    """A viewer of the example reads what a viewer may read, and nothing else."""
+    """In the example, a viewer may read what the role permits, and nothing else."""
     with person(url, "viewer") as viewer:
         feed = viewer.feed("METRICS", look_back="PT1H")
         until(lambda: len(feed.frame()) == 3)
@@ -98,7 +98,8 @@ def test_single_account(url: str) -> None:
 
 
 def test_what_a_single_account_does_not_stop(url: str) -> None:
-    """As the docs say: there, an answer of the server goes where a viewer wants it, a service among them."""
+    """As documented for a single account, a viewer can direct a reply of the server to any subject, such as a
+    service's."""
 
     async def hears(client: Any) -> bytes:
         received: asyncio.Queue[Msg] = asyncio.Queue()

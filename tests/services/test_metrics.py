@@ -1,4 +1,4 @@
-"""The publisher of this machine's figures: what it reads is real, what it sends is well formed."""
+"""The publisher of this machine's figures: it reads real values, and publishes well-formed messages."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ Messages = dict[str, list[dict[str, Any]]]
 
 
 async def collect(data_dir: Path, seconds: int) -> tuple[Messages, nats.js.api.StreamInfo]:
-    """What the stream holds after so many ticks, by subject, and what the server says of the stream."""
+    """The stream's messages by subject after `seconds` ticks, and the stream's info."""
     nc = await nats.connect(**login(data_dir))
     try:
         js = nc.jetstream()
         live = await nc.subscribe("metrics.memory.ram")
         for _ in range(seconds):
             await live.next_msg(timeout=10)
-        await asyncio.sleep(0.3)  # the rest of the last tick
+        await asyncio.sleep(0.3)  # for the rest of the last tick
         info = await js.stream_info("METRICS")
         messages: Messages = {}
         for sequence in range(1, info.state.last_seq + 1):
@@ -69,7 +69,7 @@ def test_published_figures_are_real(run_app: Callable[[], App], data_dir: Path) 
 
 
 def test_publisher_makes_its_stream_anew(run_app: Callable[[], App], data_dir: Path) -> None:
-    """When the stream is deleted, the publisher makes it again and goes on."""
+    """When the stream is deleted, the publisher creates it again and continues."""
     run_app().url()
 
     async def main() -> None:
@@ -84,8 +84,8 @@ def test_publisher_makes_its_stream_anew(run_app: Callable[[], App], data_dir: P
 
 
 def test_buckets(run_app: Callable[[], App], data_dir: Path) -> None:
-    """The machine's facts stand in a bucket, those that stay the same in one revision; a threshold that
-    somebody has changed or deleted stays so when the publisher starts again."""
+    """The machine's facts are in a bucket, and unchanging ones have one revision. A threshold that was
+    changed or deleted stays so when the publisher restarts."""
     app = run_app()
     app.url()
 
@@ -128,7 +128,7 @@ def test_buckets(run_app: Callable[[], App], data_dir: Path) -> None:
 
 
 async def when_there(js: nats.js.JetStreamContext, bucket: str, key: str) -> nats.js.kv.KeyValue:
-    """The bucket, as soon as something has been written to `key`."""
+    """The bucket, once `key` has been written."""
     while True:
         with suppress(nats.js.errors.BucketNotFoundError, nats.js.errors.NoKeysError):
             found = await js.key_value(bucket)
@@ -145,7 +145,7 @@ def test_rates_are_over_the_time_that_passed() -> None:
 
 
 def test_counter_that_went_backwards_gives_no_value() -> None:
-    """After a reset a counter has no rate, the others keep theirs, and the next reading is normal again."""
+    """A counter that was reset has no rate, the others keep theirs, and the next reading is normal again."""
     rates = Rates()
     rates.per_second("a", {"x": 100, "y": 0}, 0.0)
     assert rates.per_second("a", {"x": 5, "y": 1}, 1.0) == {"y_per_s": 1.0}
@@ -162,11 +162,11 @@ def test_names_become_tokens(name: str, expected: str) -> None:
 
 
 def test_first_reading_has_rates_and_true_percentages() -> None:
-    """Already the first reading has what needs two readings, and not psutil's meaningless 0.0."""
+    """The first reading already has rates, which need two readings, and no meaningless 0.0 of psutil."""
     machine = Machine()
     total = 0
     for number in range(2_000_000):
-        total += number  # so that the processor has something to do
+        total += number  # so that the CPU is busy
     figures = machine.read()
     assert figures["cpu.total"]["percent"] > 0
     assert "received_bytes_per_s" in figures["network.lo"]

@@ -1,4 +1,4 @@
-"""The roles file: what it permits, and a sentence for every mistake in it."""
+"""The roles file: what it permits, and an error for each mistake in it."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("text", "sentence"), MISTAKES)
 def test_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    """What is wrong is named, and the file that it is in."""
+    """The error names the mistake and the file."""
     file = tmp_path / "roles.toml"
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingsError) as error:
@@ -56,14 +56,14 @@ def test_mistake_has_its_sentence(tmp_path: Path, text: str, sentence: str) -> N
 
 
 def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable names the file; one that is not there is named."""
+    """The variable names the file; the error for a missing file names it."""
     monkeypatch.setenv("LOOKBACK_ROLES", str(tmp_path / "none.toml"))
     with pytest.raises(SettingsError, match=r"none\.toml' cannot be read \(FileNotFoundError\)"):
         load_roles()
 
 
 def test_first_role_with_one_of_the_groups() -> None:
-    """The order of the file decides; somebody without a group has no role."""
+    """The first matching role in the file counts; without a matching group there is no role."""
     roles = load_roles(ROLES.default)
     for groups, name in (
         (["lookback-viewers"], "viewer"),
@@ -78,7 +78,7 @@ def test_first_role_with_one_of_the_groups() -> None:
 
 
 def test_everybody_may_have_a_role(tmp_path: Path) -> None:
-    """The group "*" takes whom no other role has taken."""
+    """The group "*" gives a role to anybody who has no other role."""
     file = tmp_path / "roles.toml"
     file.write_text('[roles.boss]\ngroups = ["bosses"]\n[roles.guest]\ngroups = ["*"]')
     roles = load_roles(file)
@@ -86,12 +86,13 @@ def test_everybody_may_have_a_role(tmp_path: Path) -> None:
 
 
 def test_a_role_without_rights_may_publish_nothing() -> None:
-    """To the server an empty list of what is allowed would permit everything."""
+    """A role without rights denies everything, because an empty list of permitted subjects would permit
+    everything."""
     assert Role("nobody").permissions()["pub"] == {"deny": [">"]}
 
 
 def test_least_privilege() -> None:
-    """A viewer's permissions name its streams one by one, and hold no list of streams, purge, deletion or
+    """A viewer's permissions name its streams one by one, and contain no list of streams, purge, deletion or
     wildcard."""
     viewer = load_roles(ROLES.default).roles["viewer"]
     allowed = viewer.permissions("$JS.data.API")["pub"]["allow"]
@@ -105,8 +106,8 @@ def test_least_privilege() -> None:
 
 
 def test_a_browser_lists_no_consumers() -> None:
-    """A role for web pages, whose token a browser holds, may not list consumers, which have others' inboxes;
-    a role of the app may, of its streams."""
+    """A role for web pages, whose token is in a browser, may not list consumers, because lists show others'
+    inboxes. A role of the app may list those of its streams."""
     roles = load_roles(ROLES.default).roles
     lists = {
         name: [each for each in role.permissions()["pub"].get("allow", ()) if "CONSUMER.LIST" in each]

@@ -1,4 +1,4 @@
-"""How long a sign-in holds, and what it is good for, with a real provider."""
+"""How long a sign-in is valid, and which rights it gives, with a real provider."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 
 @pytest.fixture
 def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A roles file; what is asked each half minute is asked each fifth of a second."""
+    """A roles file. Checks that run every half minute run every fifth of a second here."""
     monkeypatch.setenv("LOOKBACK_SIGN_IN_CHECK", "0.2")
     monkeypatch.setattr(sign_ins, "ROUND", 0.02)
     monkeypatch.setattr(sign_ins, "LOOK_EVERY", 0.1)
@@ -46,7 +46,7 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def metadata(people: Provider) -> str:
-    """Where the provider describes itself."""
+    """The URL of the provider's metadata."""
     return f"{people.url}/.well-known/openid-configuration"
 
 
@@ -69,7 +69,7 @@ def signed_in(people: Provider, sub: str) -> tuple[dict[str, Any], str]:
 
 
 def watch(all_of_them: SignIns, work: Callable[[Callable[[Callable[[], Any]], Any]], Any]) -> None:
-    """Do `work` while sign-ins are watched; it is given what waits for something to hold."""
+    """Run `work` while sign-ins are checked. Its argument waits for a condition."""
 
     async def until(holds: Callable[[], Any]) -> None:
         deadline = time.monotonic() + 30
@@ -85,13 +85,13 @@ def watch(all_of_them: SignIns, work: Callable[[Callable[[Callable[[], Any]], An
 
 
 def role(all_of_them: SignIns, sign_in: SignIn) -> str | None:
-    """The name of the role that a sign-in gives."""
+    """The name of the role that a sign-in gives; None without a role."""
     found = all_of_them.standing(sign_in).role
     return found.name if found else None
 
 
 def test_ended_before_it_was_seen(roles: Path) -> None:
-    """A sign-in that is ended before this process has seen it does not hold when it comes."""
+    """A sign-in that was ended before this process first saw it is not valid."""
     here = SignIns(None, roles)
     here.end("key", "The end.")
     later = here.seen("key", lambda: {"groups": ["viewers"], "exp": time.time() + 60}, "token")
@@ -100,8 +100,8 @@ def test_ended_before_it_was_seen(roles: Path) -> None:
 
 
 def test_groups_change_and_tokens_are_revoked(people: Provider, roles: Path) -> None:
-    """What the provider says now counts, and not the ID token; a refusal is the end, also when the same
-    cookies come again."""
+    """The provider's current groups count, not those in the ID token. A refusal ends the sign-in, even if the
+    same cookies come again."""
     people.person("ada", "operators")
     claims, token = signed_in(people, "ada")
     found = SignIns(metadata(people), roles)
@@ -127,7 +127,8 @@ def test_groups_change_and_tokens_are_revoked(people: Provider, roles: Path) -> 
 
 
 def test_provider_that_is_away(people: Provider, roles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a word from the provider a sign-in holds for a while, and not longer; it comes back with it."""
+    """While the provider does not answer, a sign-in stays valid for the grace period. Afterwards, the
+    provider's next answer decides."""
     monkeypatch.setenv("LOOKBACK_SIGN_IN_GRACE", "2")
     people.person("bob", "viewers")
     claims, token = signed_in(people, "bob")
@@ -146,14 +147,14 @@ def test_provider_that_is_away(people: Provider, roles: Path, monkeypatch: pytes
         assert found.standing(bob).passing
         await asyncio.to_thread(people.start)
         people.person("bob", "viewers")
-        # It has forgotten the token with everything else, so that it says no now.
+        # After its restart the provider has no tokens, so it refuses this one.
         await until(lambda: found.standing(bob).why == sign_ins.REVOKED)
 
     watch(found, work)
 
 
 def test_without_an_access_token(people: Provider, roles: Path) -> None:
-    """The ID token counts until it ends."""
+    """Without an access token, the ID token is valid until it expires."""
     people.person("cleo", "viewers")
     claims, _ = signed_in(people, "cleo")
     found = SignIns(metadata(people), roles)
@@ -165,7 +166,7 @@ def test_without_an_access_token(people: Provider, roles: Path) -> None:
 
 
 def test_groups_in_the_id_token_only(people: Provider, roles: Path) -> None:
-    """Groups that the provider does not name when asked are believed until the ID token ends."""
+    """Groups that are missing in userinfo are taken from the ID token until it expires."""
     people.person("dora", "viewers")
     claims, token = signed_in(people, "dora")
     people._call("PUT", "/users/dora", {"name": "Dora"})
@@ -182,7 +183,7 @@ def test_groups_in_the_id_token_only(people: Provider, roles: Path) -> None:
 
 
 def test_somebody_elses_token(people: Provider, roles: Path) -> None:
-    """An access token of somebody else than the ID token is no sign-in."""
+    """An access token of another person than the ID token's gives no sign-in."""
     people.person("eva", "viewers")
     people.person("eve", "operators")
     claims, _ = signed_in(people, "eva")
@@ -197,8 +198,8 @@ def test_somebody_elses_token(people: Provider, roles: Path) -> None:
 
 
 def test_roles_file(people: Provider, roles: Path) -> None:
-    """Another table counts at once and gives other rights; a broken one changes nothing; without one nobody
-    is let in."""
+    """A changed file counts at once and gives other rights, and a broken one changes nothing. Without a file,
+    nobody gets a role."""
     people.person("finn", "viewers")
     claims, _ = signed_in(people, "finn")
     found = SignIns(metadata(people), roles)

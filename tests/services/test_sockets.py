@@ -1,4 +1,4 @@
-"""What the kernel tells of a connection."""
+"""The kernel's counts of a connection."""
 
 import socket
 import sys
@@ -12,7 +12,7 @@ from tests.waiting import until
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 def test_counts_what_has_arrived(family: socket.AddressFamily, host: str) -> None:
-    """The bytes of one direction of one connection, on the systems that tell; nothing elsewhere."""
+    """The bytes sent in one direction of one connection, on Linux; None on other systems."""
     with socket.socket(family) as listening, socket.socket(family) as client:
         listening.bind((host, 0))
         listening.listen()
@@ -31,6 +31,6 @@ def test_counts_what_has_arrived(family: socket.AddressFamily, host: str) -> Non
 
 
 def test_no_such_connection() -> None:
-    """None, where nothing is."""
+    """For a connection that does not exist, the count is None."""
     assert bytes_sent(("127.0.0.1", free_port()), ("127.0.0.1", free_port())) is None
     assert bytes_sent(("nowhere", 1), ("127.0.0.1", 2)) is None

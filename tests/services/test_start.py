@@ -1,4 +1,4 @@
-"""What a program beside the app loads before it has anything to do."""
+"""The modules that a program beside the app loads at its start."""
 
 import subprocess
 import sys
@@ -23,7 +23,8 @@ asyncio.run(main(sys.argv[1:]))
 
 
 def test_aiohttp_is_loaded_for_websockets_only(tmp_path: Path) -> None:
-    """A program loads aiohttp, which takes longer than all else, when it connects to a ws:// URL."""
+    """A program loads aiohttp, which takes longer than everything else, only when it connects to a ws://
+    URL."""
     port = free_port()
     with running_server(tmp_path, f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}') as server:
         command = [sys.executable, "-c", CONNECT, server.url, f"ws://127.0.0.1:{port}"]

@@ -1,4 +1,4 @@
-"""The token service: what it hands out, to whom, and what it refuses, over a real server.
+"""The token service over a real server: the tokens it issues, and the requests it refuses.
 
 Slow, because each test starts a server and a token service.
 """
@@ -38,7 +38,7 @@ def realm(tmp_path: Path) -> Realm:
 
 @pytest.fixture
 def server(realm: Realm) -> Iterator[NatsServer]:
-    """Its server."""
+    """The server of the account."""
     with realm.server() as server:
         yield server
 
@@ -51,7 +51,7 @@ def service(realm: Realm, server: NatsServer) -> Iterator[TokenService]:
 
 
 def ask(realm: Realm, server: NatsServer, request: Any) -> dict[str, Any]:
-    """The answer to the broker; for an error its "code" and "error"."""
+    """The reply to the broker's request; for an error its "code" and "error"."""
     payload = request if isinstance(request, bytes) else json.dumps(request).encode()
 
     async def work(nc: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def ask(realm: Realm, server: NatsServer, request: Any) -> dict[str, Any]:
 
 
 def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) -> Any:
-    """The result of `work`, given a connection with `credentials`; and the errors that the server
+    """The result of `work`, called with a connection with `credentials`, and the errors that the server
     reported."""
 
     async def main() -> Any:
@@ -86,7 +86,7 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
             )
             done = await work(nc)
             count = -1
-            while count != len(errors):  # they may come a little after the answer to a flush
+            while count != len(errors):  # errors may arrive a little after the reply to a flush
                 count = len(errors)
                 await asyncio.sleep(0.5)
             return done, "\n".join(errors)
@@ -97,7 +97,7 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
 
 
 def test_mint_carries_no_rights() -> None:
-    """The JWT names account, user and end, is signed by the role's key, and permits nothing by itself."""
+    """The JWT names account, user and expiry, is signed by the role's key, and permits nothing by itself."""
     signing, account, user = Key.new("account"), Key.new("account").public, Key.new("user").public
     before = time.time()
     minted = mint(Role("viewer", streams=("S",), services=("*",)), user, signing, account, 60)
@@ -114,14 +114,14 @@ def test_mint_carries_no_rights() -> None:
 
 
 def test_names_cannot_be_guessed() -> None:
-    """Two names share nothing: who knows its own inbox does not know another's."""
+    """Names have no common parts, so that a user cannot guess another user's inbox from its own."""
     arguments = (Role("a"), Key.new("user").public, Key.new("account"), Key.new("account").public, 60)
     names = [mint(*arguments).name for _ in range(50)]
     assert len({name[:8] for name in names}) == len({name[-8:] for name in names}) == 50
 
 
 def test_only_a_public_user_key_is_signed() -> None:
-    """Seeds, keys of another kind, and a key with a wrong character are refused."""
+    """Seeds, keys of other kinds, and keys with a wrong character are refused."""
     user = Key.new("user")
     assert check_key(user.public, "user") == user.public
     wrong = user.public[:10] + ("A" if user.public[10] != "A" else "B") + user.public[11:]
@@ -132,7 +132,7 @@ def test_only_a_public_user_key_is_signed() -> None:
 
 
 def test_token_logs_in(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """With the key that asked for it the token logs in, and has the role's rights and its own inbox only."""
+    """With the key of the request, the token logs in, and has only the role's rights and its own inbox."""
     user = Key.new("user")
     token = ask(realm, server, {"role": "viewer", "key": user.public})
     assert (token["streams"], token["services"], token["pages"]) == (["S", "KV_b"], ["tester"], ["overview"])
@@ -177,7 +177,7 @@ REFUSED = [
 
 
 def test_what_is_refused(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """Each refusal has its code and its sentence, and is reported in the log."""
+    """Each refusal has its code and its message, and is logged."""
     for request, code, sentence in REFUSED:
         if isinstance(request, dict) and request.get("key") == "KEY":
             request = {**request, "key": Key.new("user").public}
@@ -188,7 +188,7 @@ def test_what_is_refused(realm: Realm, server: NatsServer, service: TokenService
 
 
 def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """Without its signing key a role has no token, and the log says what to do; the others have theirs."""
+    """A role without a signing key gets no token, and the log says what to do; other roles get theirs."""
     file = realm.keys / "role-viewer.nk"
     seed = file.read_text()
     key = Key.new("user").public
@@ -207,7 +207,7 @@ def test_missing_signing_key(realm: Realm, server: NatsServer, service: TokenSer
 
 
 def test_roles_are_read_anew(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """A role taken out is refused at the next request; a broken file changes nothing, and the log says so."""
+    """A removed role is refused at the next request; a broken file changes nothing, and the log says so."""
     wanted = {"role": "viewer", "key": Key.new("user").public}
     assert "jwt" in ask(realm, server, wanted)
     table = realm.roles.read_text()
@@ -225,7 +225,7 @@ def test_roles_are_read_anew(realm: Realm, server: NatsServer, service: TokenSer
 
 
 def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """Role, name and end of each token are in the log; no JWT, seed or key."""
+    """The log has role, name and expiry of each token, and its public key, but no JWT and no seed."""
     user = Key.new("user")
     token = ask(realm, server, {"role": "viewer", "key": user.public})
     ask(realm, server, {"role": "viewer", "key": user.seed})
@@ -238,8 +238,8 @@ def test_log_tells_each_token_and_no_secret(realm: Realm, server: NatsServer, se
 
 
 def test_comes_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """The service answers again after the server was away, ends on SIGTERM, and starts without the account's
-    seed when given the account."""
+    """The service answers again after the server was down, ends on SIGTERM, and starts without the account's
+    seed if it gets the account's public key."""
     wanted = {"role": "viewer", "key": Key.new("user").public}
     server.kill()
     server.start()
@@ -257,7 +257,7 @@ def test_comes_back(realm: Realm, server: NatsServer, service: TokenService) -> 
 
 
 def test_broken_roles_at_the_start(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to begin with: the service says so, and does not start."""
+    """With a broken roles file at the start, the service reports the error and does not start."""
     monkeypatch.setitem(os.environ, "LOOKBACK_ROLES", str(realm.roles))
     realm.roles.write_text("[roles.viewer]\nstreams = 5\n")
     with pytest.raises(SettingsError, match="must be a list of texts"):
@@ -269,7 +269,7 @@ def test_broken_roles_at_the_start(realm: Realm, monkeypatch: pytest.MonkeyPatch
 
 
 def test_login_is_revoked_and_given_back(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """A service whose login is revoked answers again once it is given back."""
+    """A service whose login was revoked answers again once the revocation is lifted."""
     server.configure(realm.config({"*": int(time.time()) + 1}))
     until(lambda: "Disconnected" in service.log() or "has ended" in service.log())
     server.configure(realm.config())
@@ -279,7 +279,7 @@ def test_login_is_revoked_and_given_back(realm: Realm, server: NatsServer, servi
 
 
 def test_another_client_takes_on_a_role(realm: Realm, server: NatsServer, service: TokenService) -> None:
-    """The npm client asks for a token with a key of its own, and may read what the role may, and no more."""
+    """The npm client requests a token with its own key, and may do exactly what the role may."""
     server.publish("s.a", *numbered(3))
     with node("role.mjs", server.url, str(realm.broker), "viewer") as script:
         assert [script.line() for _ in range(3)] == ['{"n": 0}', '{"n": 1}', '{"n": 2}']
@@ -294,7 +294,7 @@ def test_another_client_takes_on_a_role(realm: Realm, server: NatsServer, servic
 
 
 def test_embedded_server_hands_out_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside the embedded server each role has its token, and may list, read and find what it names."""
+    """Beside the embedded server each role gets its token, and may list, read and find what it names."""
     monkeypatch.setenv("LOOKBACK_DATA_DIR", str(tmp_path / "data"))
     roles = tmp_path / "roles.toml"
     roles.write_text(
@@ -311,7 +311,7 @@ def test_embedded_server_hands_out_tokens(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def check_roles(broker: dict[str, str]) -> None:
-    """What the roles have, and what the broker itself."""
+    """Check the permissions of the roles, and of the broker itself."""
     with Client(Settings.load({**broker, "role": "viewer"})) as viewer:
         until(lambda: viewer.state.status == "connected", 60)
         until(lambda: [stream.name for stream in viewer.streams()] == ["METRICS"])

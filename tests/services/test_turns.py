@@ -1,4 +1,4 @@
-"""Whose turn it is to ask the database."""
+"""The order in which queries get their turns."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from services.history.turns import MOST_WAITING, Busy, Turn, Turns
 
 
 def test_share_and_brief_turns() -> None:
-    """One asker has half of the turns at the most, whatever brief ones it has; another has the rest."""
+    """One asker has at most half of the turns, besides brief ones; another asker gets the rest."""
 
     async def main() -> None:
         turns = Turns(4, 0.05)
@@ -26,7 +26,7 @@ def test_share_and_brief_turns() -> None:
 
 
 def test_a_brief_turn_becomes_a_long_one_where_there_is_one() -> None:
-    """Extended, a brief turn takes a free one of the other kind, and is itself given on."""
+    """A brief turn that is extended takes a free long one, and frees the brief one."""
 
     async def main() -> None:
         turns = Turns(1, 5)
@@ -36,7 +36,7 @@ def test_a_brief_turn_becomes_a_long_one_where_there_is_one() -> None:
         waiting = asyncio.create_task(turns.take("c"))
         await asyncio.sleep(0)
         long.release()
-        assert not (await waiting).brief  # who waits comes first
+        assert not (await waiting).brief  # waiting callers come first
         (await waiting).release()
         assert brief.extend()
         assert (await turns.take("d")).brief
@@ -48,7 +48,7 @@ def test_a_brief_turn_becomes_a_long_one_where_there_is_one() -> None:
 
 
 def test_who_has_less_comes_first() -> None:
-    """Of those that wait it is the turn of who has the fewest, then of who came first."""
+    """Of those waiting, the asker with the fewest turns comes first, then the one that has waited longest."""
 
     async def main() -> None:
         turns = Turns(2, 5)
@@ -74,7 +74,7 @@ def test_who_has_less_comes_first() -> None:
 
 
 def test_who_waits_no_longer_takes_no_turn() -> None:
-    """A cancelled wait, also at the moment that the turn is given, leaves the turn for others."""
+    """A wait that is cancelled, even at the moment it gets the turn, leaves the turn to others."""
 
     async def main() -> None:
         turns = Turns(1, 5)
@@ -93,7 +93,8 @@ def test_who_waits_no_longer_takes_no_turn() -> None:
 
 
 def test_the_queue_ends() -> None:
-    """So many may wait, one asker for half of them; the next is refused at once."""
+    """The number of waiting callers is limited, and one asker may be half of them; the next is refused at
+    once."""
 
     async def main() -> None:
         turns = Turns(1, 60)

@@ -1,4 +1,4 @@
-"""What programs report, against a real nats-server."""
+"""Reports of programs as workflows, against a real nats-server."""
 
 import asyncio
 import json
@@ -36,13 +36,13 @@ PROGRAM = Path(__file__).with_name("hashing.py")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server, empty."""
+    """An empty nats-server."""
     with running_server(tmp_path / "nats") as server:
         yield server
 
 
 def stored(server: NatsServer) -> list[tuple[str, dict[str, Any]]]:
-    """What the stream holds: subjects and payloads, in the stream's order."""
+    """The stream's subjects and payloads, in the stream's order."""
 
     async def work(nc: Any) -> list[tuple[str, dict[str, Any]]]:
         js = nc.jetstream()
@@ -55,7 +55,7 @@ def stored(server: NatsServer) -> list[tuple[str, dict[str, Any]]]:
 
 
 def all_runs(client: Client, listening: int = 0) -> list[WorkflowRun]:
-    """The runs, the newest first, as a page would see them now."""
+    """The runs, newest first, as a page would show them now."""
     events = client.feed("WORKFLOWS", "workflow.>", look_back=KEPT, time="time")
     beats = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time")
     assert events.wait(30)
@@ -67,12 +67,12 @@ def all_runs(client: Client, listening: int = 0) -> list[WorkflowRun]:
 
 
 def the_run(client: Client, listening: int = 0) -> WorkflowRun | None:
-    """The newest of them."""
+    """The newest run; None if there is none."""
     return next(iter(all_runs(client, listening)), None)
 
 
 def test_events(server: NatsServer) -> None:
-    """All events arrive, in order, numbered from 1 without a gap, under the subjects that are documented."""
+    """All events arrive in order, under the documented subjects, numbered from 1 without a gap."""
     with Workflow("my archive", trigger="schedule", url=server.url) as workflow:
         with workflow.job("A.B") as job, job.step("load") as step:
             step.log("first")
@@ -122,14 +122,15 @@ def test_same_name_twice(server: NatsServer, client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "...", "a b", "größe", "*>", "x" * 200, "\n"])
 def test_tokens(name: str) -> None:
-    """Whatever the name, its token is one that NATS allows in a subject and a service's name."""
+    """Any name becomes a token that NATS permits in a subject and in a service's name."""
     made = token(name)
     assert 0 < len(made) <= 60
     assert all(c.isascii() and (c.isalnum() or c in "_-") for c in made)
 
 
 def test_exception(server: NatsServer, client: Client) -> None:
-    """An exception ends step, job and run as failed, with type and message but no login, and goes on."""
+    """An exception ends step, job and run as failed, with type and message but no password, and is
+    re-raised."""
 
     def work() -> None:
         with Workflow("w", url=server.url) as workflow, workflow.job("j") as job, job.step("s") as step:
@@ -148,7 +149,7 @@ def test_exception(server: NatsServer, client: Client) -> None:
 
 
 def test_interrupted(server: NatsServer, client: Client) -> None:
-    """A run that is cancelled, in asyncio or by Ctrl-C, is neither failed nor succeeded."""
+    """A cancelled run in asyncio has the status cancelled, neither failed nor succeeded."""
 
     async def work() -> None:
         async with Workflow("w", url=server.url) as workflow:
@@ -169,7 +170,7 @@ def test_interrupted(server: NatsServer, client: Client) -> None:
 
 
 def test_loop_is_never_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In asyncio nothing waits, although there is no NATS at all, and much is reported."""
+    """In asyncio reporting never blocks the loop, even without a NATS server and with many lines."""
     monkeypatch.setattr(library, "GRACE", 2.0)
     slowest = 0.0
 
@@ -192,12 +193,12 @@ def test_loop_is_never_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return time.monotonic() - began
 
     took = asyncio.run(main())
-    assert took > 1.9  # it did wait for what could not be sent
+    assert took > 1.9  # it waited for unsent events
     assert slowest < took / 2
 
 
 def test_server_away(server: NatsServer, client: Client) -> None:
-    """While the server is down the program runs on; when it is back, what was reported arrives, each once."""
+    """While the server is down the program continues; once it is back, each report arrives once."""
     with Workflow("w", url=server.url, interval=0.5) as workflow, workflow.step("s") as step:
         step.log("before")
         until(lambda: the_run(client) is not None)
@@ -217,7 +218,7 @@ def test_server_away(server: NatsServer, client: Client) -> None:
 def test_what_is_given_up_is_told(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue that is full gives up log lines, never starts and ends; how many is reported, and shown."""
+    """A full queue drops log lines, never starts and ends; their number is reported and shown."""
     monkeypatch.setattr(library, "MOST_LINES", 100)
     server.kill()
     with Workflow("w", url=server.url) as workflow, workflow.step("s") as step:
@@ -235,7 +236,8 @@ def test_what_is_given_up_is_told(
 
 
 def test_no_server_at_all(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a NATS the program does its work, ends soon after, and says in its log what was not sent."""
+    """Without a NATS server the program does its work, ends soon after, and logs how many events were not
+    sent."""
     monkeypatch.setattr(library, "GRACE", 1.0)
     with caplog.at_level(logging.WARNING), Workflow("w", url="nats://127.0.0.1:9") as workflow:
         threads = [threading.Thread(target=workflow.step(str(i)).log, args=("x",)) for i in range(20)]
@@ -248,7 +250,7 @@ def test_no_server_at_all(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.
 
 
 def test_killed(server: NatsServer, client: Client) -> None:
-    """A program that is killed leaves a run that is lost, as are its steps."""
+    """A killed program leaves a lost run with lost steps."""
     program = subprocess.Popen(
         [sys.executable, str(PROGRAM), server.url, "--slowly"], cwd=ROOT, stdout=subprocess.DEVNULL
     )
@@ -268,7 +270,7 @@ def test_killed(server: NatsServer, client: Client) -> None:
     since = client.feed("WORKFLOWS", HEARTBEATS, look_back=HEARTBEATS_WITHIN, time="time").now()
     again = the_run(client, listening=since)
     assert again is not None
-    assert again.status == "running"  # nobody could receive it before
+    assert again.status == "running"  # before that moment, heartbeats could not be received
 
 
 def test_real_program(server: NatsServer, client: Client) -> None:
@@ -284,8 +286,8 @@ def test_real_program(server: NatsServer, client: Client) -> None:
 
 
 def test_started_by_request(server: NatsServer, client: Client) -> None:
-    """A request starts a run in its program; during it another gets the error 409; a restart of the server
-    ends neither the service nor the run."""
+    """A request starts a run of the program; a second one during it gets the error 409. A restart of the
+    server ends neither the service nor the run."""
     go = asyncio.Event()
 
     async def work(workflow: Workflow) -> None:
@@ -330,7 +332,7 @@ def test_started_by_request(server: NatsServer, client: Client) -> None:
 
 
 def test_one_contract() -> None:
-    """Library and reader mean the same stream, and look back as far as it keeps."""
+    """Library and reader name the same stream, and the reader looks back as far as the stream keeps."""
     assert library.STREAM["name"] == workflows.STREAM
     assert library.STREAM["max_age"] == 7 * 86400 * 10**9
     assert KEPT == "P7D"
@@ -338,7 +340,7 @@ def test_one_contract() -> None:
 
 
 def test_documented_programs(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What docs/workflows.md shows works as it is: the program, and the messages for other languages."""
+    """The examples in docs/workflows.md work unchanged: the program, and the messages for other languages."""
     monkeypatch.setenv("NATS_URL", server.url)
     text = (ROOT / "docs" / "workflows.md").read_text()
     program = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "with" in block)
