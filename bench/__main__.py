@@ -1,9 +1,9 @@
 """Measure this app beside its rivals: `python -m bench [measure …] [--quick]`.
 
-Rounds are interleaved, ours and theirs in turn, and the medians compared, so that a busy minute of the
-machine meets both. Without a measure named it takes all, then how it grows (`bench.growth`), and writes
-docs/measurements.md (`bench.report`): less than a quarter of an hour on two cores. --quick is a smoke run, no
-measurement.
+Rounds are interleaved, ours and theirs in turn, and their medians compared, so that a busy minute of the
+machine affects both sides. Without a named measure it runs all of them and then `bench.growth`, and writes
+docs/measurements.md (`bench.report`). That takes less than a quarter of an hour on two cores. --quick is only
+a smoke run; its figures mean nothing.
 """
 
 import argparse
@@ -46,22 +46,22 @@ class Measure:
 
     unit: str
     goal: float | None = None
-    """The ratio ours/theirs that was set out for; or our own figure, if `own`."""
+    """The target for the ratio ours/theirs, or for our own figure if `own`."""
     run: Callable[[Side, str, Plan], Awaitable[dict[str, float]]] | None = None
-    """What measures it for one side; one run may fill several rows."""
+    """Measures one side. One run may return the figures of several rows."""
     rival: Side = PLAIN_RECIPE
     ceiling: bool = False
-    """Whether a goal of one or more is a ceiling too."""
+    """True if the goal is a ceiling although it is one or more."""
     pair: Callable[[Plan, str], Awaitable[dict[str, list[tuple[float, float]]]]] | None = None
-    """What measures it for this app and its rival at once, in rounds of its own."""
+    """Measures this app and its rival together, in its own rounds."""
     own: bool = False
-    """Whether the goal is for our own figure, whatever the rival's is."""
+    """True if the goal is for our own figure, whatever the rival's is."""
     floor: bool = False
-    """Whether a goal below one is a floor."""
+    """True if the goal is a floor although it is below one."""
 
     @property
     def bound(self) -> str:
-        """The goal in words. One below one is a ceiling, unless it says that it is a floor."""
+        """The goal in words, or "" without one. A goal below 1 is a ceiling unless `floor` is set."""
         if self.goal is None:
             return ""
         unit = f" {self.unit}" if self.own else ""
@@ -111,13 +111,13 @@ MEASURES = {
 }
 RESULTS = Path(__file__).parent / "results.json"
 REPLAYS = {"replay_rate", "replay_rate_node", "where_replay_rate", "replay_refresh_ms"}
-"""What needs a long stream."""
+"""Measures that need a long stream."""
 FIRST_GUESS = 6
-"""Where the search for the most sessions of the plain recipe starts; a poor guess costs time, not truth."""
+"""Where the search for the plain recipe's most sessions starts. A poor guess costs time, not accuracy."""
 
 
 async def run(names: list[str], plan: Plan) -> list[dict[str, Any]]:
-    """Measure what is named, in interleaved rounds."""
+    """Run the named measures, in interleaved rounds."""
     rounds: dict[str, dict[Side, list[float]]] = defaultdict(lambda: defaultdict(list))
     runners = {m.run: m.rival for n, m in MEASURES.items() if n in names and m.run}
     pairs = dict.fromkeys(m.pair for n, m in MEASURES.items() if n in names and m.pair)
@@ -154,20 +154,20 @@ async def run(names: list[str], plan: Plan) -> list[dict[str, Any]]:
 
 
 SPENT: dict[str, float] = defaultdict(float)
-"""Seconds, by what they went into."""
+"""Seconds spent so far, by the name given to timed()."""
 
 
 @contextlib.contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Note how long the block takes."""
+    """Add the seconds that the block takes to SPENT."""
     start = time.monotonic()
     yield
     SPENT[name] += time.monotonic() - start
 
 
 async def search_sessions(url: str, plan: Plan, found: dict[Side, list[float]]) -> None:
-    """Search the most sessions of each side; those of the plain recipe first around what the last run
-    found."""
+    """Search for the most sessions of each side. For the plain recipe the search starts at the last run's
+    result."""
     before = next((row for row in kept(RESULTS) if row["measure"] == "sessions_held"), None)
     for number in range(plan.session_rounds):
         found[OURS].append(await measures.live_held(plan))
@@ -206,7 +206,7 @@ def result(name: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]], *, goals: bool) -> str:
-    """The results as text, with the goals beside them if the run was long enough to judge by."""
+    """The results as text. `goals`: with the goals beside them, for a run long enough to judge by."""
     lines = [f"{'measure':<30}{'ours':>14}{'theirs':>14}{'ratio':>9}  {'unit':<12}{'goal' if goals else ''}"]
     for row in results:
         goal = f"{'met' if row['met'] else 'missed'} ({row['goal']})" if goals and row["goal"] else ""
@@ -223,7 +223,7 @@ def words(found: dict[str, float]) -> str:
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Run, print, keep."""
+    """Run the measures, print the results and write them to the results file."""
     task = asyncio.current_task()
     assert task
     with contextlib.suppress(NotImplementedError):  # Windows; there Ctrl-C alone is caught
@@ -253,7 +253,7 @@ async def main(options: argparse.Namespace) -> None:
 
 
 def kept(file: Path) -> list[dict[str, Any]]:
-    """The results of the runs before."""
+    """The results of earlier runs."""
     return json.loads(file.read_text()) if file.exists() else []
 
 

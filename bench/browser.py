@@ -1,7 +1,7 @@
-"""A real Chromium over its DevTools protocol, for what only a browser can tell.
+"""A real Chromium over its DevTools protocol, for what only a browser can show.
 
-Spoken to directly: the usual test drivers keep every tab "visible" and focused, and one question here is
-what a hidden tab does.
+The protocol is used directly, because the usual test drivers keep every tab "visible" and focused. One
+question here is what a hidden tab does.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networki
 
 @dataclass
 class Tab:
-    """One tab, and the messages that went through its websockets: for each the time and the size."""
+    """One tab, and the messages of its websockets: for each its time in seconds and its size in bytes."""
 
     socket: ClientConnection
     received: list[tuple[float, int]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Tab:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def call(self, method: str, **arguments: object) -> dict[str, Any]:
-        """Give a command of the DevTools protocol and wait for its answer."""
+        """Send a command of the DevTools protocol and wait up to 20 s for its answer."""
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
         await self.socket.send(json.dumps({"id": number, "method": method, "params": arguments}))
@@ -42,13 +42,13 @@ class Tab:
             return await self._answers[number]
 
     async def value(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page, and what it promises."""
+        """Evaluate JavaScript in the page and await the result if it is a promise."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         answer = await self.call("Runtime.evaluate", **asked)
         return answer["result"].get("value")
 
     async def listen(self) -> None:
-        """Take in answers and events until the browser ends."""
+        """Receive answers and events until the browser ends."""
         async for text in self.socket:
             message = json.loads(text)
             if "id" in message:
@@ -71,7 +71,7 @@ def find_chromium() -> str:
 
 @contextlib.asynccontextmanager
 async def chromium(binary: str | None = None, cores: set[int] | None = None) -> AsyncIterator[str]:
-    """Run a headless Chromium with a fresh profile, on these cores; gives the address of its DevTools."""
+    """Run a headless Chromium with a fresh profile, on these cores; yields the address of its DevTools."""
     binary = binary or find_chromium()
     with tempfile.TemporaryDirectory(prefix="lookback-bench-", ignore_cleanup_errors=True) as profile:
         command = [binary, *FLAGS.split(), f"--user-data-dir={profile}", "--remote-debugging-port=0"]
@@ -85,8 +85,11 @@ async def chromium(binary: str | None = None, cores: set[int] | None = None) -> 
 
 @contextlib.asynccontextmanager
 async def tab(devtools: str, url: str, *, window: bool = False, script: str = "") -> AsyncIterator[Tab]:
-    """Open a tab in front of the others, or in a `window` of its own, and go to `url`, counting from its
-    first message on; `script` runs there before all else."""
+    """Open a tab in front of the other tabs, or in a `window` of its own, and go to `url`.
+
+    Messages are counted from the first one on. `script` is JavaScript that runs in the page before anything
+    else.
+    """
     base = devtools.partition("/devtools/")[0]
     async with connect(devtools, max_size=None, compression=None) as browser:
         create = {

@@ -1,8 +1,8 @@
-"""Bursts of messages while many sessions look at their stream.
+"""Bursts of messages while many sessions show their stream.
 
     python -m bench.burst URL
 
-publishes one burst for each line of input, and answers with the seconds it took.
+publishes one burst for each line of input, and prints when its first and its last messages were published.
 """
 
 import asyncio
@@ -33,9 +33,11 @@ COUNT = RATE * SECONDS
 
 
 async def bursts(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
-    """Sixty live viewers look at one stream, at rest and then while bursts come: p95 (ms) from publishing to
-    a viewer's socket, in both times; and messages a second, as they came to the viewers and as they were
-    published. A round is a burst."""
+    """Sixty live viewers of one stream, at rest and then during bursts. A round is one burst.
+
+    "burst_refresh_ms": p95 from publishing to a viewer's socket, during the burst and at rest. "burst_rate":
+    messages a second, as the viewers received them and as they were published.
+    """
     latencies, rates = [], []
     pages = {"LOOKBACK_PAGES": str(ROOT / "bench" / "burst_pages"), "LOOKBACK_BUILT_IN": "0"}
     async with (
@@ -60,8 +62,8 @@ async def bursts(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
 
 
 async def arrived(audience: Audience, last: float) -> None:
-    """Wait until every viewer was sent the message that was published at `last`, in seconds since EPOCH, and
-    stop noting then."""
+    """Wait until every viewer has received the message published at `last`, in seconds since EPOCH. Raises
+    RuntimeError after a minute."""
     deadline = time.monotonic() + 60
     while not all(viewer.frames and viewer.frames[-1][1] >= last - ROUNDED for viewer in audience.viewers):
         audience.check()
@@ -80,7 +82,7 @@ class Burst:
 
 @asynccontextmanager
 async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[Burst]]]:
-    """A process that publishes ten messages a second; gives what makes it publish one burst."""
+    """Run a process that publishes ten messages a second; yields a function that makes it publish a burst."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.burst", url),
         cwd=ROOT,
@@ -111,9 +113,10 @@ async def publisher(url: str) -> AsyncIterator[Callable[[], Awaitable[Burst]]]:
 
 
 def slice_of_burst(now: float) -> bytes:
-    """What is published in SLICE seconds, as it goes over the wire: per millisecond each series some times.
+    """The frames that are published in SLICE seconds: several messages per series and millisecond.
 
-    Made by hand, since a client of Python would take the core that the server and the viewers share.
+    They are NATS protocol built by hand, because a Python client would use up the core that the server and
+    the viewers share.
     """
     milliseconds = round(SLICE * 1000)
     times = round(RATE * SLICE) // (SERIES * milliseconds)
@@ -126,7 +129,7 @@ def slice_of_burst(now: float) -> bytes:
 
 
 async def main() -> None:
-    """Publish when asked, until the input ends."""
+    """Publish a burst for each line of input, until the input ends."""
     url = sys.argv[1]
     connection = await nats.connect(url)
     await connection.jetstream().add_stream(name="BURST", subjects=["burst.>"])

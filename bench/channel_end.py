@@ -1,6 +1,6 @@
 """The browser's half of a tab's own websocket, without the drawing: components/push/channel.py describes it.
 
-Thousands of them live in one process, so this is no general client: it takes what our server sends.
+Thousands of these run in one process, so this is no general client: it reads only what our server sends.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ PATH = "/lookback/push"
 TELL_EVERY = 16
 """Frames between two reports of what was applied, as in static/channel.js."""
 ASK_AGAIN = 1.5
-"""Seconds after which an unanswered question is taken for lost."""
-# Chromium's offer, which the server takes up if it is set so.
+"""Seconds after which an unanswered request is taken for lost."""
+# Chromium's offer of compression, which the server accepts if its settings say so.
 OFFER = "permessage-deflate; client_max_window_bits"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 CLOSED = 1006
@@ -26,16 +26,16 @@ CLOSED = 1006
 
 
 class ChannelError(Exception):
-    """The tab's websocket was refused or ended, or brought what a browser could not read."""
+    """The tab's websocket was refused or closed, or carried a frame that a browser could not read."""
 
 
 class Socket(asyncio.Protocol):
-    """A websocket that counts what it is sent, frame headers and compression included."""
+    """A websocket that counts the bytes it receives, including frame headers and compression."""
 
     def __init__(self, url: str, cookies: str, receive: Callable[[bytes | str], None]) -> None:
         self.wire_bytes = 0
         self.closed: int | None = None
-        """The code with which it was closed."""
+        """The close code; None while the websocket is open."""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._url = url
         self._cookies = cookies
@@ -47,7 +47,7 @@ class Socket(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, url: str, cookies: str, receive: Callable[[bytes | str], None]) -> "Socket":
-        """Open it at the app's `url`. Raises ChannelError, and OSError."""
+        """Open a websocket at the app's `url`. Raises ChannelError or OSError."""
         parts = urlsplit(url)
         socket = cls(url, cookies, receive)
         host, port = parts.hostname or "", parts.port or 80
@@ -56,7 +56,7 @@ class Socket(asyncio.Protocol):
         return socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Shake hands, as Chromium does."""
+        """Send the same handshake as Chromium."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         parts = urlsplit(self._url)
@@ -75,7 +75,7 @@ class Socket(asyncio.Protocol):
         transport.write(f"GET {parts.path.rstrip('/')}{PATH} HTTP/1.1\r\n{head}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
-        """Take complete frames out of what has come."""
+        """Process all complete frames received so far."""
         self.wire_bytes += len(data)
         self._buffer += data
         try:
@@ -87,7 +87,7 @@ class Socket(asyncio.Protocol):
             self._fail(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The other side has ended it, or this one."""
+        """Note that either side has closed the connection."""
         self.closed = self.closed or CLOSED
         self._fail(ChannelError(f"the tab's websocket was closed: {self.closed} {error or ''}"))
 
@@ -96,7 +96,7 @@ class Socket(asyncio.Protocol):
         self._write(TEXT, json.dumps(message, separators=(",", ":")).encode())
 
     async def close(self) -> None:
-        """Leave, as a closed tab does."""
+        """Close the websocket as a closed tab does."""
         if self._transport is None or self.closed is not None:
             return
         self._write(CLOSE, (1001).to_bytes(2, "big"))
@@ -158,27 +158,26 @@ class Socket(asyncio.Protocol):
     def _write(self, kind: int, content: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        mask = b"\0\0\0\0"  # masked with zeros it stays as it is
+        mask = b"\0\0\0\0"  # a mask of zeros leaves the content unchanged
         size = len(content)
         length = bytes([128 | size]) if size < 126 else bytes([128 | 126]) + size.to_bytes(2, "big")
         self._transport.write(bytes([128 | kind]) + length + mask + content)
 
 
 class Channel:
-    """The tab's websocket and what a browser does with it: numbered frames, and a question where one is
-    missing."""
+    """The tab's websocket as a browser uses it: it applies numbered frames and requests missing ones."""
 
     def __init__(self, apply: Callable[[int, bytes], None]) -> None:
-        """`apply`: takes an element's message by its number. It may raise."""
+        """`apply`: called with an element's number and its message. It may raise."""
         self.frames = 0
-        """Applied so far, those that say nothing included."""
+        """Frames applied so far, including empty ones."""
         self.message_bytes = 0
         self.pace: float | None = None
         self.shown: dict[int, int | None] = {}
-        """By element that is on the page, the last frame that brought something for it."""
+        """The elements on the page: for each the last frame with a message for it, or None."""
         self.ticket = ""
         self.fault: Exception | None = None
-        """What stopped it."""
+        """The error that stopped the channel."""
         self._apply = apply
         self._frame = 0
         self._told = 0
@@ -188,7 +187,8 @@ class Channel:
         self._before = 0  # bytes of the websockets before this one
 
     async def open(self, url: str, cookies: str, ticket: str) -> None:
-        """Open it with the script's ticket; returns once the server has answered. Raises ChannelError."""
+        """Open the websocket with the script's ticket, and wait for the server's answer. Raises
+        ChannelError."""
         await self.close()
         self.ticket = ticket
         self.shown = dict.fromkeys(self.shown)
@@ -205,7 +205,7 @@ class Channel:
                 continue
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the websocket; its bytes still count."""
         if self._socket is not None:
             self._before += self._socket.wire_bytes
             await self._socket.close()
@@ -213,18 +213,18 @@ class Channel:
 
     @property
     def wire_bytes(self) -> int:
-        """What the socket brought, compressed or not as it came."""
+        """Bytes received on all websockets so far, as TCP carried them."""
         return self._before + (self._socket.wire_bytes if self._socket else 0)
 
     def check(self) -> None:
-        """Raise what stopped it."""
+        """Raise the error that stopped the channel. Raises ChannelError if the websocket was closed."""
         if self.fault is not None:
             raise self.fault
         if self._socket is not None and self._socket.closed is not None:
             raise ChannelError(f"the tab's websocket was closed with {self._socket.closed}")
 
     def show(self, numbers: set[int]) -> None:
-        """These elements are on the page, and no others."""
+        """Report that exactly these elements are on the page."""
         for number in self.shown.keys() - numbers:
             del self.shown[number]
             self._say({"hide": number})
@@ -241,7 +241,7 @@ class Channel:
         try:
             if isinstance(data, str):
                 self._hear(json.loads(data))
-            elif data[0] != self._frame & 255:  # else the same once more
+            elif data[0] != self._frame & 255:  # otherwise a repetition of the last frame
                 self._take(data)
         except Exception as error:
             self.fault = error
@@ -269,7 +269,7 @@ class Channel:
             key, at = _varint(data, at)
             length, at = _varint(data, at) if key & 1 else (len(data) - at, at)
             number = key >> 1
-            if number in self.shown:  # else it has left the page
+            if number in self.shown:  # otherwise it has left the page
                 self._apply(number, data[at : at + length])
                 self.shown[number] = self._frame
             at += length

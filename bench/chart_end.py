@@ -1,7 +1,7 @@
 """The browser's half of a chart, without the drawing: what arrived, and whether a browser could draw it.
 
-A page that shows nothing is fast. So each viewer knows how many points its chart holds, and fails on a
-message that a browser's chart could not apply.
+A page that shows nothing is fast. So each viewer counts the points of its chart, and fails on a message that
+a browser's chart could not apply.
 """
 
 import base64
@@ -17,11 +17,11 @@ from streamlit.proto.Element_pb2 import Element
 
 
 class BrokenChartError(Exception):
-    """A chart's message does not follow from the ones before."""
+    """A chart's message does not follow from the messages before it."""
 
 
 class Chart:
-    """The charts of a page, either side's; `points` are those of the newest whole picture."""
+    """The charts of a page, of this app or of the plain recipe."""
 
     def __init__(self) -> None:
         self.figure = ""
@@ -31,21 +31,21 @@ class Chart:
         self._pushed: dict[int, tuple[int, int]] = {}  # by number on the tab's websocket: series and origin
 
     def see(self, element: Element) -> None:
-        """Take in an element, if it is a chart."""
+        """Process an element if it is a chart. Raises BrokenChartError."""
         kind = element.WhichOneof("type")
         if kind == "plotly_chart":
-            self.figure = element.plotly_chart.spec  # read when asked for: it is long and comes each second
+            self.figure = element.plotly_chart.spec  # parsed only on request: it is long
             self.changes += 1
         elif kind == "bidi_component" and element.bidi_component.bytes:
             self._receive(element.bidi_component.bytes)
 
     def points(self) -> int:
-        """Points of the last whole picture."""
+        """The number of points in the newest whole picture."""
         return points_in(self.figure) if self.figure else self.points_whole
 
     def apply(self, number: int, data: bytes) -> "Pushed":
-        """Take in a message that the tab's websocket brought for the element `number`, as the browser
-        does."""
+        """Apply a message of the tab's websocket to the element `number`, as the browser does. Raises
+        BrokenChartError."""
         everything = data[0] & EVERYTHING
         if not everything and number not in self._pushed:
             raise BrokenChartError(f"the chart {number} was sent a change before anything else")
@@ -57,11 +57,11 @@ class Chart:
         return message
 
     def forget(self, number: int) -> None:
-        """The element has left the page."""
+        """Forget an element that has left the page."""
         self._pushed.pop(number, None)
 
     def _receive(self, data: bytes) -> None:
-        """Follow the messages that come with the page's elements as static/live_chart.js does."""
+        """Apply a message that came with the page's elements, as static/live_chart.js does."""
         message = read(data)
         if message.builds_on == 0:
             self.points_whole = len(message.cells)
@@ -72,7 +72,7 @@ class Chart:
 
 
 Found = dict[tuple[int, int], tuple[float, float]]
-"""Cells: by row and bin, low and high."""
+"""Cells: (row, bin) to (low, high)."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Message:
     sender: int
     number: int
     builds_on: int
-    """0 for nothing."""
+    """The number of the message that this one extends; 0 for a whole picture."""
     now: int
     header: dict[str, Any]
     whole: bool
@@ -92,7 +92,7 @@ class Message:
     newest: dict[tuple[int, int], float]
     """The newest value of each cell, if values hold and some cells have two."""
     finer: "Message | None" = None
-    """The same of the zoomed range: `oldest` is its first bin."""
+    """The cells of the zoomed range. Its `oldest` is the first bin."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,15 @@ class Pushed:
     header: dict[str, Any]
     whole: bool
     series: int
-    """Series that the browser knows afterwards."""
+    """The number of series that the browser has after this message."""
     origin: int
     cells: Found
     newest: float
-    """The greatest value in it."""
+    """The greatest value in the message; -inf without cells."""
 
 
 def read(data: bytes) -> Message:
-    """Take a message that came with the page's elements apart."""
+    """Parse a message that came with the page's elements. Raises BrokenChartError."""
     reader = _Reader(data)
     flags = reader.byte()
     sender, count, back, now = (reader.number() for _ in range(4))
@@ -125,8 +125,10 @@ def read(data: bytes) -> Message:
 
 @lru_cache(maxsize=512)
 def read_pushed(data: bytes, series: int, origin: int) -> Pushed:
-    """Take a message of the tab's websocket apart, for a browser that knows that many series and this origin.
-    Kept, because many viewers are sent the same bytes."""
+    """Parse a message of the tab's websocket, for a browser that has `series` series and this `origin`.
+
+    Raises BrokenChartError. Cached, because many viewers receive the same bytes.
+    """
     reader = _Reader(data)
     flags = reader.byte()
     header = reader.header() if flags & HEADER else {}
@@ -147,7 +149,7 @@ HEADER, FINER, EVERYTHING = 1, 2, 4
 
 
 class _Reader:
-    """Takes bytes from the front of a message."""
+    """Reads a message from front to back."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -176,8 +178,8 @@ class _Reader:
             raise BrokenChartError(f"{len(self._data) - self._at} bytes too many")
 
     def cells(self, *, bounded: bool = False, known: int = 0, origin: int = 0) -> tuple[bool, int, Found]:
-        """Whether all cells follow, the oldest bin that counts (0 in the short form), and the cells; `newest`
-        then has their newest values. `known` and `origin`: what the short form leaves out."""
+        """Returns whether all cells follow, the oldest bin that counts (0 in the short form), and the cells.
+        Their newest values are then in `newest`. `known` and `origin` are left out of the short form."""
         kind = self.byte()
         further = self.byte() if kind & 24 == 24 else kind & 24
         if kind & 64:

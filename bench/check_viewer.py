@@ -1,7 +1,7 @@
 """Is the headless viewer a fair stand-in for a browser? `python -m bench.check_viewer`.
 
-Puts it beside a real Chromium on the same server and prints the bytes of messages that either receives in a
-second, on all websockets. The benchmark's figures hold as far as the two agree.
+Runs it beside a real Chromium on the same server, and prints the bytes of messages a second that each of them
+receives on all websockets. The benchmark's figures hold as far as the two agree.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ WARM_UP, STEADY = 10.0, 20.0
 
 
 async def compare(side: Side, nats_url: str) -> None:
-    """Watch one app with both at the same time, and print what each saw."""
+    """Open one app with both at the same time, and print what each received."""
     async with (
         streamlit(side, nats_url) as app,
         chromium() as devtools,

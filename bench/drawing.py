@@ -13,7 +13,7 @@ drags in it and drags its axis, text is typed and a menu is opened and closed.
   with an empty cache.
 
 `--beside` names another checkout of the project. Both are measured in turn on the same streams, so that a
-busy minute of the machine meets both.
+busy minute of the machine affects both.
 """
 
 import argparse
@@ -66,7 +66,7 @@ DRAWN = (
 
 @contextlib.asynccontextmanager
 async def page(app: App) -> AsyncIterator[Tab]:
-    """The page in a browser of its own, with an empty cache."""
+    """Open the page in a browser of its own, with an empty cache."""
     async with (
         chromium(cores=APP_CORES | LOAD_CORES) as devtools,
         tab(devtools, app.url, window=True, script=WATCH) as one,
@@ -78,7 +78,7 @@ async def page(app: App) -> AsyncIterator[Tab]:
 
 
 async def spent(one: Tab) -> dict[str, float]:
-    """CPU seconds of the main thread since the start, by what they went into; what the page has counted."""
+    """CPU seconds of the main thread so far (all, script and layout), and the page's own counters."""
     found = (await one.call("Performance.getMetrics"))["metrics"]
     values = {metric["name"]: metric["value"] for metric in found}
     seen = await one.value("({ ...seen, delays: seen.delays.length, at: performance.now() })")
@@ -114,7 +114,7 @@ async def stretch(one: Tab, seconds: float, *, used: bool) -> dict[str, float]:
 
 
 async def use(one: Tab, seconds: float) -> None:
-    """Do what a viewer does, some 30 events a second."""
+    """Send a viewer's input for this many seconds, some 30 events a second."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     places = await one.value(

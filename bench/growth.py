@@ -1,12 +1,13 @@
 """How this app's costs grow: `python -m bench.growth [--quick] [--out FILE]`.
 
-One chart of one stream, live, headless viewers. Four things are varied, one at a time over two decades:
-messages a second, series, rows of the look-back, sessions. Measured of each, for a viewer and second: bytes
-received, before compression; CPU of the app's process; and the process's memory. All at rest: the history is
-stored beforehand, with its own times, so that the window is full and rows leave it as fast as they come.
+One chart of one stream, with live, headless viewers. Four things are varied, one at a time over two decades:
+messages a second, series, rows of the look-back, and sessions. Each measurement has the bytes received per
+viewer and second, before compression; the CPU of the app's process per viewer and second; and that process's
+memory. The history is stored beforehand, with its own times. So the window is full, and rows leave it as fast
+as new ones arrive.
 
-CPU is user and system time of the app's process over the stretch, for all it does, divided by the viewers:
-so it holds the reading of the stream, which is done once for all of them.
+CPU is all user and system time of the app's process, divided by the number of viewers. It includes reading
+the stream, which is done once for all of them.
 """
 
 import argparse
@@ -34,46 +35,46 @@ PAGES = {"LOOKBACK_PAGES": str(ROOT / "bench" / "growth_pages"), "LOOKBACK_BUILT
 ATTEMPTS = 3
 COLUMNS = {"bytes": "bytes/s of a viewer", "cpu_ms": "CPU ms/s of a viewer", "memory_mib": "memory MiB"}
 FRAMES = 8
-"""Frames a second that a viewer is sent at least, if the messages are that many."""
+"""The least frames a second that a viewer is sent, if there are as many messages."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What is varied."""
+    """One combination of the four things that are varied."""
 
     rate: int = 100
     """Messages a second, over all series."""
     series: int = 10
     rows: int = 30_000
-    """Of the look-back, which is as long as they take to come."""
+    """Rows of the look-back, which is as long as this many messages take to arrive."""
     sessions: int = 10
 
     @property
     def seconds(self) -> int:
-        """The look-back's length."""
+        """The look-back's length, in whole seconds."""
         return self.rows // self.rate
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and how far."""
+    """How long and how far to measure. Times are in seconds."""
 
     warm_up: float = 3.0
     steady: float = 3.0
     rounds: int = 3
-    """Stretches of `steady` seconds, of which the medians count."""
+    """Measurements of `steady` seconds each, of which the medians count."""
     scale: int = 1
-    """By which rows and sessions are fewer."""
+    """Divisor of rows and sessions."""
     strict: bool = True
-    """Whether to complain when a busy machine cannot keep the pace."""
+    """True to raise an error when a busy machine cannot keep the pace."""
 
 
 QUICK = Plan(warm_up=1.0, steady=2.0, rounds=1, scale=10, strict=False)
 
 
 def plans(scale: int) -> dict[str, list[Point]]:
-    """The points of each thing varied. With more messages a second the look-back stays as long, so it holds
-    more rows."""
+    """The points for each of the four. With more messages a second the look-back keeps its length, so it
+    has more rows."""
     base = Point(series=10, rows=30_000 // scale, sessions=max(1, 10 // scale))
     decades = (1, 10, 100)
     return {
@@ -85,7 +86,7 @@ def plans(scale: int) -> dict[str, list[Point]]:
 
 
 async def run(plan: Plan) -> dict[str, Any]:
-    """Measure each point once, also where several lines meet in it; sessions on one app, as they come."""
+    """Measure each point once, even if several lines share it. All numbers of sessions share one app."""
     varied = plans(plan.scale)
     found: dict[Point, dict[str, Any]] = {}
     groups = {point: [point] for line in varied.values() for point in line}
@@ -118,7 +119,7 @@ async def run(plan: Plan) -> dict[str, Any]:
 
 @asynccontextmanager
 async def stage(point: Point) -> AsyncIterator[tuple[App, Publisher]]:
-    """A stream that is full and goes on, and a fresh app that shows it."""
+    """Publish a stream whose look-back is already full, and run a fresh app that shows it."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         ready = Path(folder) / "ready"
         settings = {"BENCH_LOOK_BACK": f"PT{point.seconds}S", "BENCH_READY": str(ready)}
@@ -142,7 +143,7 @@ class TooBusyError(Exception):
 
 
 async def patiently(app: App, publisher: Publisher, point: Point, plan: Plan) -> dict[str, Any]:
-    """`measured`, once more where a busy machine has disturbed it."""
+    """Call measured(), and retry if a busy machine has disturbed it."""
     for _ in range(ATTEMPTS - 1):
         try:
             return await measured(app, publisher, point, plan)
@@ -152,7 +153,7 @@ async def patiently(app: App, publisher: Publisher, point: Point, plan: Plan) ->
 
 
 async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> dict[str, Any]:
-    """One point: medians over the rounds, and the rounds."""
+    """Measure one point: medians over the rounds, and the figures of each round. Raises TooBusyError."""
     rounds: dict[str, list[float]] = {column: [] for column in COLUMNS}
     async with Audience(app.url, point.sessions) as audience:
         await full(audience, point, plan)
@@ -182,7 +183,8 @@ async def measured(app: App, publisher: Publisher, point: Point, plan: Plan) -> 
 
 
 async def full(audience: Audience, point: Point, plan: Plan) -> None:
-    """Wait until every viewer has a whole picture, and then for the warm-up."""
+    """Wait until every viewer has a whole picture, and then for the warm-up. Raises PageFailedError after a
+    minute."""
     deadline = time.monotonic() + 60
     while any(viewer.chart.points() == 0 or viewer.chart.changes < 2 for viewer in audience.viewers):
         audience.check()
@@ -193,8 +195,8 @@ async def full(audience: Audience, point: Point, plan: Plan) -> None:
 
 
 def exponent(at: Sequence[float], values: Sequence[float]) -> float:
-    """The slope in a log-log plot, by least squares: 1 where the cost grows as what is varied does, 0 where
-    it stays."""
+    """The slope in a log-log plot, by least squares: 1 if the cost grows in proportion to `at`, 0 if it stays
+    the same."""
     x, y = np.log(at), np.log(values)
     x = x - x.mean()
     return float((x * (y - y.mean())).sum() / (x * x).sum())
@@ -219,12 +221,12 @@ def table(found: dict[str, Any]) -> str:
 
 
 def keep(found: dict[str, Any], file: Path) -> None:
-    """Write the results down."""
+    """Write the results as JSON."""
     file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 async def main() -> None:
-    """Run, print, keep."""
+    """Measure, print the results and write them to the results file."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smoke run; keeps nothing without --out")
     parser.add_argument("--out", type=Path, help="the results file, bench/growth.json by default")

@@ -1,9 +1,8 @@
 """Publish to pixel: from the time in a message's payload to the frame that has its point on the screen.
 
-The app and the websocket client stand in windows of one Chromium and draw the same ten series, five minutes
-of them, with the same Plotly: the app live, as it is unless the viewer chooses otherwise, the client in the
-next animation frame after a message has come. The publisher, the browser and the clock are those of one
-machine.
+The app and the websocket client run in windows of one Chromium. Both draw the same five minutes of ten series
+with the same Plotly. The app is live, which is its default. The client draws in the next animation frame
+after a message has arrived. The publisher and the browser are on one machine, so they share its clock.
 """
 
 import asyncio
@@ -21,15 +20,15 @@ from bench.wire import reached, seen, side_by_side
 from nats_client.series.bins import step_for
 
 RATE = 13
-"""Messages a second over all series. Each series pauses for longer than a bin of the chart is wide, so that
-every message is a point of its own, and for no whole fraction of a second, so that messages meet every moment
-between two drawings."""
+"""Messages a second over all series. The pause between two messages of a series is longer than a bin of the
+chart, so that every message is a point of its own. It is no whole fraction of a second, so that messages
+arrive at every phase between two drawings."""
 STEP = step_for(pd.Timedelta(HISTORY)) / 1e6
 """Width of a bin of the app's chart, ms."""
 PATIENCE = 30.0
-"""Seconds within which a message is on the screen, or counted as lost."""
-# After each frame: which traces have got further, to which time, and when that was. What is posted in a frame
-# is handled when the frame is on the screen.
+"""Seconds after which a message that is not on the screen counts as lost."""
+# After each frame, notes the traces that got longer: their newest time, and when that was drawn. A message
+# that is posted within a frame is handled once the frame is on the screen.
 FRAMES = """
 self.frames = []
 const newest = new Map()
@@ -48,11 +47,11 @@ const frame = () => { port2.postMessage(0); requestAnimationFrame(frame) }
 requestAnimationFrame(frame)
 """
 Frames = dict[str, list[tuple[float, float]]]
-"""Of each series, in order: the newest time drawn, and since when, in ms since the epoch."""
+"""By series, in order: the newest time drawn, and since when it was on the screen, in ms since the epoch."""
 
 
 async def latency(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
-    """Median and 95th percentile of both, ms, over the messages of each round."""
+    """Median and 95th percentile for the app and the client, ms, over the messages of each round."""
     rounds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     rows = int(RATE * HISTORY.total_seconds())
     async with (
@@ -80,7 +79,10 @@ async def latency(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]
 
 
 async def messages(client: Tab, start: float, end: float) -> list[tuple[str, float]]:
-    """What was published within this stretch, as the websocket client has it: series and time, ms."""
+    """The messages published from `start` to `end`, as the websocket client has them: series and time.
+
+    All times are in ms since the epoch. Raises RuntimeError if there are far too few.
+    """
     found = await client.value(
         "[...client.series].flatMap(([name, { times }]) =>"
         f" times.filter(t => t >= {start} && t < {end}).map(t => [name.split('.').at(-1), t]))"
@@ -92,7 +94,7 @@ async def messages(client: Tab, start: float, end: float) -> list[tuple[str, flo
 
 
 async def frames(page: Tab, end: float) -> Frames:
-    """What a page has noted, once each series is drawn beyond `end`."""
+    """The frames that a page has noted, once each series is drawn beyond `end` (ms since the epoch)."""
     newest = "Object.fromEntries(frames)"  # of entries with the same name the last one counts
     all_beyond = f"all.length === {SERIES} && Math.min(...all) > {end + STEP}"
     await reached(page, f"(all => {all_beyond})(Object.values({newest}))", PATIENCE)
@@ -105,7 +107,8 @@ async def frames(page: Tab, end: float) -> Frames:
 
 
 def waits(published: list[tuple[str, float]], drawn: Frames, step: float) -> list[float]:
-    """How long each message took until its series had its point, ms; points are bins of `step` ms."""
+    """How long each message took until its point was drawn, ms. Points are bins of `step` ms. Raises
+    RuntimeError if one was not drawn."""
     found = []
     for series, time in published:
         marks = drawn.get(series, [])

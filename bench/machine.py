@@ -1,4 +1,4 @@
-"""What a figure was measured on: it is kept beside it."""
+"""Describes the machine and the date of a measurement, which are kept beside its figures."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ NATS_SERVER = Path(sysconfig.get_path("scripts")) / "nats-server"
 
 @cache
 def machine() -> str:
-    """Cores, system, and the versions of all that takes part, in one line."""
+    """Cores, system, and the versions of all packages and programs involved, in one line."""
     cores = len(APP_CORES | LOAD_CORES) or os.cpu_count()
     packages = [f"{name} {version(name)}" for name in ("streamlit", "nats-py", "pandas", "plotly")]
     programs = [("nats-server", str(NATS_SERVER)), ("Node", "node"), ("Chromium", find_chromium())]

@@ -1,4 +1,4 @@
-"""What is measured, and how a round of it runs. Each function measures one side once."""
+"""The measures, and how one round of each runs."""
 
 import asyncio
 import math
@@ -33,20 +33,20 @@ from bench.viewer import Audience, PageFailedError
 from tests import node
 
 SESSIONS = 5
-"""Sessions of the steady run: the plain recipe just holds them."""
+"""Sessions of the steady run: about as many as the plain recipe can hold."""
 LIMIT = 1.0
-"""Seconds that the p95 refresh latency of a server that holds its sessions stays under, if it has nothing but
-refreshes."""
+"""A server that has only refreshes holds its sessions if their p95 latency is under this many seconds."""
 LIVE_LIMIT = 0.25
-"""Seconds that the p95 from a message's publishing to a live viewer's socket stays under."""
+"""A server holds its live viewers if the p95 from publishing to the socket is under this many seconds."""
 VIEWERS = 200
 """Viewers whose CPU is measured."""
 RATE = 10
 """Messages a second, over ten series, that live viewers are shown."""
 LATE = 1.0
-"""Seconds that a message has to come before it counts as late by as much as it is then."""
+"""Seconds to wait for messages at the end of a measurement. One that has not arrived by then counts with its
+age at that moment."""
 GROWTH = 1.2
-"""By which the viewers of one app become more from step to step."""
+"""Factor by which the number of viewers of one app grows from step to step."""
 
 
 CLOCK_SIDE = replace(
@@ -58,14 +58,14 @@ CLOCK_SIDE = replace(
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, how often, how many."""
+    """How long, how often and how many. Times are in seconds."""
 
     rounds: int = 3
     warm_up: float = 4.0
     steady: float = 12.0
     replay: int = 1_000_000
     long_share: float = 1.0
-    """Of the messages of the long look-back."""
+    """The share of the long look-back's messages that is published."""
     step: float = 10.0
     session_rounds: int = 1
     most_sessions: int = 4096
@@ -73,7 +73,7 @@ class Plan:
     """Live viewers of the first step."""
     viewers: int = VIEWERS
     strict: bool = True
-    """Whether to complain of what a busy machine has disturbed."""
+    """True to raise an error when a busy machine has disturbed a measurement."""
 
 
 QUICK = Plan(
@@ -91,17 +91,17 @@ QUICK = Plan(
 
 
 def say(text: str) -> None:
-    """Tell how far it is, apart from the table."""
+    """Print progress to stderr, apart from the table."""
     print(text, file=sys.stderr, flush=True)
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that `share` of the values do not exceed; infinite for none."""
+    """The smallest value that `share` of the values do not exceed; infinite if there are no values."""
     return sorted(values)[math.ceil(share * len(values)) - 1] if values else math.inf
 
 
 async def drawn(audience: Audience) -> None:
-    """Wait until every viewer has a chart."""
+    """Wait until every viewer has a chart. Raises PageFailedError after a minute."""
     deadline = time.monotonic() + 60
     while not all(viewer.chart.points() for viewer in audience.viewers):
         audience.check()
@@ -111,7 +111,7 @@ async def drawn(audience: Audience) -> None:
 
 
 def check_charts(audience: Audience) -> None:
-    """Complain unless every viewer was drawn five minutes of ten series, and changes to it."""
+    """Raise PageFailedError unless every viewer has five minutes of ten series, and has received changes."""
     audience.check()
     expected = SERIES * HISTORY.total_seconds()
     for viewer in audience.viewers:
@@ -122,10 +122,10 @@ def check_charts(audience: Audience) -> None:
 
 
 async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh. With this
-    app, of a browser whose own websocket is blocked, so that charts come with the refresh.
+    """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh.
 
-    Bytes are those of the messages before any compression. Each server compresses or not as its settings say.
+    With this app, the tab's own websocket is blocked, so that charts come with the refresh. Bytes are those of
+    the messages before any compression. Each server compresses or not as its settings say.
     """
     async with (
         streamlit(side, nats_url) as app,
@@ -147,8 +147,8 @@ async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
 
 
 async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """One session of a server that compresses: bytes of a refresh as the socket carries them. Both sides at
-    the same time, since bytes do not depend on how fast it goes."""
+    """One session of a server that compresses: bytes of a refresh as the socket carries them. Both sides run
+    at the same time, because the number of bytes does not depend on speed."""
 
     async def one(side: Side) -> list[float]:
         found = []
@@ -173,7 +173,7 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
 
 
 async def behind_refresh(audience: Audience) -> tuple[int, int]:
-    """Refreshes so far and the bytes on the wire, right behind the end of one: so none counts in part."""
+    """Refreshes and bytes on the wire so far, right after a refresh has ended, so that none counts in part."""
     runs = audience.runs()
     while audience.runs() == runs:
         audience.check()
@@ -182,8 +182,11 @@ async def behind_refresh(audience: Audience) -> tuple[int, int]:
 
 
 async def session_memory(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
-    """What each further session costs the server's process, all of them live, or at one refresh a second: of
-    about as many as the side holds, since one that is late keeps more."""
+    """The memory that each further session adds to the server's process, KiB.
+
+    Sessions of this app are live, those of the plain recipe refresh once a second. There are about as many as
+    the side can hold, because a session that is late keeps more memory.
+    """
     few, more = (10, min(190, plan.most_sessions)) if side is OURS else (2, SESSIONS)
     async with streamlit(side, nats_url) as app, Audience(app.url, few) as first:
         await warm(first, plan)
@@ -205,8 +208,11 @@ async def warm(audience: Audience, plan: Plan) -> None:
 
 
 async def replay_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """Messages a second from the subscription to the last of them, in a fresh process each: into a DataFrame
-    here and in the plain recipe; with the NATS client of Node, JSON.parse and a list of objects."""
+    """Messages a second from the subscription to the last message, each time in a fresh process.
+
+    This app and the plain recipe replay into a DataFrame, the NATS client of Node into a list of objects, with
+    JSON.parse.
+    """
     await asyncio.to_thread(node.install)
     sides = [OURS, PLAIN_RECIPE, NODE]
     beside_recipe, beside_node = [], []
@@ -214,12 +220,12 @@ async def replay_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float,
         rates = {side: plan.replay / await replay_seconds(side, nats_url, plan.replay) for side in sides}
         beside_recipe.append((rates[OURS], rates[PLAIN_RECIPE]))
         beside_node.append((rates[OURS], rates[NODE]))
-        sides = [*sides[1:], sides[0]]  # who goes first changes from round to round
+        sides = [*sides[1:], sides[0]]  # the first side changes from round to round
     return {"replay_rate": beside_recipe, "replay_rate_node": beside_node}
 
 
 async def where_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """The same with a `where` and a computed column, beside the replay of all rows."""
+    """Replay rates with a `where` and a computed column, beside the replay of all rows."""
     sides, rates = [OURS, UNFILTERED], []
     for _ in range(plan.rounds):
         found = {
@@ -232,7 +238,7 @@ async def where_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, 
 
 
 async def replay_seconds(side: Side, nats_url: str, count: int, *, filtered: bool = False) -> float:
-    """How long one of them takes."""
+    """Seconds that one side takes to replay `count` messages."""
     if side is NODE:
         return float(await finished(["node", str(side.script), nats_url, STREAM, str(count)], side.folder))
     who = "filtered" if filtered else "ours" if side in (OURS, UNFILTERED) else "theirs"
@@ -240,8 +246,8 @@ async def replay_seconds(side: Side, nats_url: str, count: int, *, filtered: boo
 
 
 async def waits(audience: Audience, seconds: float) -> list[float]:
-    """Seconds from publishing to a viewer's socket, of all messages published within the next `seconds` and
-    all viewers."""
+    """Seconds from publishing to each viewer's socket, for every message published within the next
+    `seconds`."""
     audience.note()
     start = time.time() - EPOCH
     await asyncio.sleep(seconds)
@@ -252,13 +258,15 @@ async def waits(audience: Audience, seconds: float) -> list[float]:
 
 
 def published(audience: Audience, start: float, end: float) -> list[float]:
-    """When messages were published within this stretch, as the viewers have seen it."""
+    """The publishing times from `start` to `end` that viewers have received, in seconds since EPOCH."""
     return sorted({at for viewer in audience.viewers for _, at in viewer.frames or [] if start <= at < end})
 
 
 async def viewer_cpu(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of the server's CPU for each viewer and second, all that it does included: of two hundred
-    who see ten messages a second as they come, and of five of the plain recipe, at one refresh a second."""
+    """Milliseconds of the server's CPU per viewer and second, including everything that the server does.
+
+    This app has 200 live viewers of ten messages a second. The plain recipe has five, at one refresh a second.
+    """
     ours, theirs = [], []
     async with nats_server() as url, publishing(url, CLOCK, series=SERIES, rate=RATE, rows=3000):
         for _ in range(plan.rounds):
@@ -272,7 +280,7 @@ async def viewer_cpu(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
 
 
 async def cpu_of(app: App, audience: Audience, plan: Plan) -> float:
-    """CPU of the app's process for each viewer and second, ms."""
+    """CPU of the app's process per viewer and second, ms. Raises RuntimeError if viewers missed messages."""
     await asyncio.sleep(plan.warm_up)
     start, before, frames = time.monotonic(), app.cpu_seconds(), audience.frames()
     await asyncio.sleep(plan.steady)
@@ -284,8 +292,8 @@ async def cpu_of(app: App, audience: Audience, plan: Plan) -> float:
 
 
 async def replay_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """The p95 (ms) from publishing to the sockets of five viewers while the app replays a long stream for
-    another one, and at rest before."""
+    """The p95 (ms) from publishing to the sockets of five viewers: while the app replays a long stream for
+    another viewer, and at rest before that."""
     async with publishing(nats_url, CLOCK, series=SERIES, rate=RATE, rows=3000) as publisher:
         return {
             "replay_refresh_ms": [await beside_replay(plan, nats_url, publisher) for _ in range(plan.rounds)]
@@ -293,7 +301,7 @@ async def replay_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[floa
 
 
 async def beside_replay(plan: Plan, nats_url: str, publisher: Publisher) -> tuple[float, float]:
-    """One round of it, in a fresh app."""
+    """One round of replay_refresh(), in a fresh app."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         asked = Path(folder) / "asked"
         pages = {
@@ -323,8 +331,10 @@ async def beside_replay(plan: Plan, nats_url: str, publisher: Publisher) -> tupl
 
 
 async def live_held(plan: Plan) -> int:
-    """The most viewers of one app who are sent what ten messages a second bring with a p95 under LIVE_LIMIT
-    from publishing to the socket: more and more of them, until it is missed."""
+    """The most live viewers of ten messages a second that one app holds.
+
+    Viewers are added until their p95 from publishing to the socket is no longer under LIVE_LIMIT.
+    """
     held = 0
     async with (
         nats_server() as url,
@@ -352,7 +362,7 @@ async def live_held(plan: Plan) -> int:
 
 
 async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:
-    """Whether a fresh server refreshes this many sessions once a second with a p95 latency under a second."""
+    """True if a fresh server refreshes this many sessions once a second with a p95 latency under a second."""
     try:
         async with asyncio.timeout(60 + plan.step):
             async with streamlit(side, nats_url) as app, Audience(app.url, sessions) as audience:
@@ -362,7 +372,8 @@ async def holds(side: Side, nats_url: str, sessions: int, plan: Plan) -> bool:
 
 
 async def stays_under(audience: Audience, plan: Plan) -> bool:
-    """Watch for one step after the warm-up; leaves early once too many refreshes were late."""
+    """True if the p95 of one step after the warm-up is under LIMIT. Returns early once too many refreshes
+    were late."""
     start = time.monotonic() + plan.warm_up
     end = start + plan.step
     allowed = 0.05 * len(audience.viewers) * plan.step / audience.interval
@@ -375,9 +386,10 @@ async def stays_under(audience: Audience, plan: Plan) -> bool:
 
 
 async def most_held(test: Callable[[int], Awaitable[bool]], first: int, *, factor: float, limit: int) -> int:
-    """The largest number that passes: by steps of `factor` from `first` to a bracket, then by halves.
+    """The largest number that passes the test; 0 if none does.
 
-    Ends when the bracket is an eighth wide, or at the limit.
+    Steps by `factor` from `first` until it has a number that passes and one that fails, then bisects. Ends
+    when the two are an eighth apart, or at the limit.
     """
     low, high = 0, 0
     number = first

@@ -1,9 +1,9 @@
 """Twenty viewers at twenty moments beside twenty live ones: `python -m bench.moments [--rounds N]`.
 
-Ten series get ten messages a second. In each round twenty viewers look at now; then each of twenty plays
-another stretch of the past at the speed at which it was stored, all of them with a feed of their own.
-Printed are the p95 of the time between two frames with rows, in ms, how fast time passes on the page, and
-the MB that the process held for feeds and charts beside their ceiling.
+Ten series get ten messages a second. Each round has twenty live viewers, and then twenty viewers who each play
+another stretch of the past at its original speed, each with a feed of their own. Prints the p95 of the time
+between two frames with rows, in ms; how fast time passes on the page; and the MB that the process held for
+feeds and charts beside their ceiling.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from bench.viewer import Audience
 
 SERIES, RATE, VIEWERS = 10, 10.0, 20
 APART = 3.0
-"""Seconds between the begins of two stretches."""
+"""Seconds between the starts of two stretches."""
 PAGES = Path(__file__).parent / "moments_pages"
 
 
 async def frames(app: App, queries: Sequence[str], seconds: float) -> tuple[list[float], float]:
-    """The times between two frames with rows, seconds, with one viewer for each query; and how many seconds
-    of what was stored they show in one, on average."""
+    """The times between two frames with rows, in seconds, with one viewer for each query; and the mean speed,
+    in seconds of stored time per second."""
     async with contextlib.AsyncExitStack() as opened:
         audiences = [
             await opened.enter_async_context(Audience(app.url, 1, query=query, needs_clock=False))

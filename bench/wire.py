@@ -1,7 +1,7 @@
-"""The app beside the NATS client of browsers: what reaches a viewer, and how long a long look-back takes.
+"""The app beside NATS's browser client: bytes received by a viewer, and the time to open a long look-back.
 
-Both stand in windows of one Chromium at the same time, and follow the same stream. All bytes are counted
-where TCP carries them, frame headers and compression included.
+Both run at the same time in windows of one Chromium and follow the same stream. All bytes are counted on the
+TCP connection, including frame headers and compression.
 """
 
 import asyncio
@@ -42,20 +42,20 @@ from bench.stage import (
 PLOTLY = ROOT / "static" / "plotly.min.js"
 LONG = 6 * 3600
 LONG_RATE = 100
-"""Seconds and messages a second of the long look-back: two million messages."""
+"""Seconds of the long look-back, and its messages a second: two million messages in all."""
 OFTEN = 100
-"""How often a second each of the ten series is published at the second pace."""
+"""Messages a second of each of the ten series at the faster of the two paces."""
 LONG_PAGE = Path(__file__).parent / "long_pages"
 CHART = "document.querySelector('.js-plotly-plot')"
 SETTLE = 2.0
-"""Seconds from a change of pace to the measuring."""
+"""Seconds from a change of pace to the start of a measurement."""
 APART = 1.2
-"""Seconds by which the messages, the chart and the clock may differ: each is a whole second at most."""
+"""Seconds by which the messages, the chart and the clock may differ: each is off by a second at most."""
 STRETCH = 10.0
-"""Seconds of a stretch: whole periods of what the status line says only now and then."""
+"""Seconds of one measurement: whole periods of the updates that the status line gets only now and then."""
 ATTEMPTS = 5
 COMPRESSION = "--server.enableWebsocketCompression"
-# When the websocket was opened, and when a chart had its first lines.
+# Sets `opened`, when the page's first websocket was created, and `drawn`, when a chart had its first lines.
 WATCH = """
 const Open = WebSocket
 WebSocket = class extends Open { constructor(...a) { super(...a); self.opened ??= performance.now() } }
@@ -68,19 +68,20 @@ look()
 
 
 class FellBehindError(Exception):
-    """The two did not show the same stretch of the stream: the machine is too busy to compare them."""
+    """The app and the client did not show the same part of the stream: the machine is too busy to compare."""
 
 
 @dataclass
 class Pair:
-    """Both, side by side."""
+    """The tabs of the app and of the websocket client, each with a counter of its bytes."""
 
     app: Tab
     app_bytes: Counter
     client: Tab
     client_bytes: Counter
     slow: Tab
-    """The app once more, if asked for, where the viewer has chosen a second between two updates."""
+    """A second tab of the app whose viewer has chosen one second between two updates. Without `slow`, the
+    same tab as `app`."""
     slow_bytes: Counter
 
 
@@ -94,15 +95,18 @@ async def side_by_side(
     script: str = "",
     slow: bool = False,
 ) -> AsyncIterator[Pair]:
-    """The app with one chart of the stream BENCH, and the page of the websocket client, in one browser, from
-    when both have caught up. The client draws only if it is to be `drawn`; `script` runs first in both."""
+    """Open the app, with one chart of the stream BENCH, and the websocket client's page in one browser.
+
+    Yields once both have caught up. `drawn`: the client draws as well, and the browser gets all cores. `script`:
+    JavaScript that runs in every tab before anything else. `slow`: open `Pair.slow` as well.
+    """
     settings = (COMPRESSION, str(compressed).lower())
     async with (
         streamlit(OURS, nats_url, settings=settings) as app,
         counted(app.port) as app_bytes,
         counted(app.port) as slow_bytes,
         counted(urlsplit(websocket).port or 0) as client_bytes,
-        # A viewer has a machine of their own; what is drawn is given all of this one.
+        # A real viewer has a machine of their own, so a browser that draws gets all cores of this one.
         chromium(cores=APP_CORES | LOAD_CORES if drawn else None) as devtools,
     ):
         with client_page() as page:
@@ -123,13 +127,13 @@ async def side_by_side(
 
 
 def address(counter: Counter) -> str:
-    """The query that tells the websocket client's page where its server is."""
+    """The query parameter with the server's address, for the websocket client's page."""
     return f"server=ws://127.0.0.1:{counter.port}"
 
 
 @contextlib.contextmanager
 def client_page() -> Iterator[str]:
-    """Bundle and serve the page of the websocket client; gives its address."""
+    """Bundle the websocket client's page and serve it for the length of the block; yields its address."""
     bundle()
     handler = functools.partial(_Quiet, directory=str(CLIENT_PAGE))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -142,15 +146,18 @@ def client_page() -> Iterator[str]:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def translate_path(self, path: str) -> str:
-        """Plotly is the one that the app has."""
+        """Serve the app's own copy of Plotly."""
         return str(PLOTLY) if path == f"/{PLOTLY.name}" else super().translate_path(path)
 
 
 def bundle() -> None:
-    """Install what package-lock.json names and bundle the page, unless that was done already."""
+    """Install the packages of package-lock.json and bundle the page, unless the bundle is newer than both.
+
+    Raises RuntimeError if npm is missing or one of the commands fails.
+    """
     if not shutil.which("npm"):
         raise RuntimeError("The websocket client needs node and npm on PATH: apt-get install nodejs npm.")
     made, sources = (
@@ -168,17 +175,23 @@ def bundle() -> None:
 
 
 async def viewer_bytes(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
-    """Bytes received a second by each, of ten series at once and at a hundred times a second, as they are and
-    compressed: both at the same time, on servers of their own. All that reaches the app's tab counts, on both
-    of its websockets; live, and with a second between two updates."""
+    """Bytes a second received by the app's viewers and by the websocket client, plain and compressed.
+
+    Ten series are published at 1 Hz and at 100 Hz. The plain and the compressed measurement run at the same
+    time, each on servers of its own. For the app everything that its tab receives counts, on both websockets:
+    once live, and once with a second between two updates.
+    """
     async with asyncio.TaskGroup() as group:
         both = [group.create_task(bytes_per_second(plan, compressed=how)) for how in (False, True)]
     return both[0].result() | both[1].result()
 
 
 async def bytes_per_second(plan: Plan, *, compressed: bool) -> dict[str, list[tuple[float, float]]]:
-    """Bytes received a second by the app's viewers and by the websocket client, at both paces in turn; of the
-    pace set, which a busy machine may not quite keep."""
+    """Bytes a second received by the app's viewers and by the websocket client, at both paces in turn.
+
+    A busy machine may not quite keep the pace that was set. So the client's bytes are counted per message and
+    multiplied by that pace.
+    """
     found = defaultdict(list)
     async with (
         nats_servers(compression=compressed) as servers,
@@ -199,7 +212,7 @@ async def bytes_per_second(plan: Plan, *, compressed: bool) -> dict[str, list[tu
 
 
 async def patiently(pair: Pair, hertz: int, plan: Plan) -> tuple[float, float, float]:
-    """`received`, once more where a busy machine has disturbed it."""
+    """Call received(), and retry if a busy machine has disturbed it."""
     seconds = STRETCH if plan.strict else plan.steady
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(FellBehindError):
@@ -209,21 +222,23 @@ async def patiently(pair: Pair, hertz: int, plan: Plan) -> tuple[float, float, f
 
 @dataclass(frozen=True)
 class Mark:
-    """What had come when, a moment after messages have."""
+    """Everything received up to one moment."""
 
     at: float
+    """Monotonic time, seconds."""
     live: int
     slow: int
     theirs: int
-    """Bytes."""
+    """Bytes received so far: by the live tab, by the tab with a second between updates, by the client."""
     messages: int
+    """Messages received by the client so far."""
     newest: tuple[float, float]
-    """Drawn by the app, live and at a second, ms since the epoch."""
+    """The newest time that the app has drawn, live and with a second between updates, ms since the epoch."""
 
 
 async def received(pair: Pair, hertz: int, seconds: float, *, strict: bool) -> tuple[float, float, float]:
-    """Bytes a second over this long: of the app's live viewer, of that who has chosen a second, and of the
-    client. Raises FellBehindError where one shows what is not of this stretch, if `strict`."""
+    """Bytes a second over `seconds`: of the app's live viewer, of its viewer with a second between updates,
+    and of the client. Raises FellBehindError if `strict` and one of them falls behind the others."""
     start = await mark(pair)
     await asyncio.sleep(max(0.0, seconds - 0.5))
     end = await mark(pair)
@@ -239,8 +254,11 @@ async def received(pair: Pair, hertz: int, seconds: float, *, strict: bool) -> t
 
 
 async def mark(pair: Pair) -> Mark:
-    """What has come, so long after a message that what belongs to it is there, and of one second the next is
-    not."""
+    """Note what has been received so far, 0.4 s after the client received a message.
+
+    By then the app's update for that message has arrived. At 1 Hz, nothing of the next second has. Raises
+    RuntimeError if the client receives nothing for 10 s.
+    """
     before, deadline = await pair.client.value("client.received"), time.monotonic() + 10
     while await pair.client.value("client.received") == before:
         if time.monotonic() > deadline:
@@ -258,7 +276,7 @@ async def mark(pair: Pair) -> Mark:
 
 
 async def seen(page: Tab) -> None:
-    """Complain unless the page is in front: what nobody sees is not refreshed."""
+    """Raise RuntimeError unless the page is visible, because a hidden page is not refreshed."""
     if await page.value("document.visibilityState") != "visible":
         raise RuntimeError("the app's window is hidden")
 
@@ -271,11 +289,11 @@ async def drawn(page: Tab) -> float:
 
 
 async def long_look_back(plan: Plan, _url: str) -> dict[str, list[tuple[float, float]]]:
-    """Open six hours of a stream of 100 messages a second: bytes and seconds, for a viewer who is not the
-    first of the app, and for the websocket client.
+    """Open six hours of a stream of 100 messages a second: bytes and seconds.
 
-    Bytes are those of the websockets. Seconds count from the websocket's opening, so without the page's load:
-    to the first lines of the chart, and to the last message received and decoded, undrawn.
+    The app's viewer is not its first, so the app already holds the rows. Bytes are those of the websockets.
+    Seconds count from the opening of the websocket, so they exclude the page's load. For the app they end at
+    the chart's first lines; for the websocket client, at the last message received and decoded, undrawn.
     """
     total = int(LONG * LONG_RATE * plan.long_share)
     async with nats_servers() as servers:
@@ -311,7 +329,7 @@ async def long_look_back(plan: Plan, _url: str) -> dict[str, list[tuple[float, f
 
 
 async def reached(page: Tab, condition: str, seconds: float) -> None:
-    """Wait until JavaScript of the page holds."""
+    """Wait until a JavaScript expression is true in the page. Raises RuntimeError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await page.value(f"Boolean({condition})"):
         if time.monotonic() > deadline:
@@ -322,7 +340,7 @@ async def reached(page: Tab, condition: str, seconds: float) -> None:
 async def fill(url: str, total: int) -> None:
     """Create the stream LONG with `total` messages whose own times are spread over the last six hours.
 
-    Times are numbers: as text, of which no two are the same, they would be most of what a window holds.
+    Times are published as numbers. As texts that all differ, they would take up most of the window's memory.
     """
     connection = await nats.connect(url)
     jetstream = connection.jetstream()
