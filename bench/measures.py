@@ -124,8 +124,8 @@ def check_charts(audience: Audience) -> None:
 async def steady(side: Side, nats_url: str, plan: Plan) -> dict[str, float]:
     """Five sessions at one refresh a second, after warm-up: bytes, CPU and latency of a refresh.
 
-    With this app, the tab's own websocket is blocked, so that charts come with the refresh. Bytes are those of
-    the messages before any compression. Each server compresses or not as its settings say.
+    With this app, the tab's own websocket is blocked, so that charts come with the refresh. Bytes are those
+    of the messages before any compression. Each server compresses or not as its settings say.
     """
     async with (
         streamlit(side, nats_url) as app,
@@ -173,7 +173,7 @@ async def compressed(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, f
 
 
 async def behind_refresh(audience: Audience) -> tuple[int, int]:
-    """Refreshes and bytes on the wire so far, right after a refresh has ended, so that none counts in part."""
+    """Refreshes and bytes on the wire so far, right after a refresh has ended so that none counts in part."""
     runs = audience.runs()
     while audience.runs() == runs:
         audience.check()
@@ -210,8 +210,8 @@ async def warm(audience: Audience, plan: Plan) -> None:
 async def replay_rates(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
     """Messages a second from the subscription to the last message, each time in a fresh process.
 
-    This app and the plain recipe replay into a DataFrame, the NATS client of Node into a list of objects, with
-    JSON.parse.
+    This app and the plain recipe replay into a DataFrame. The NATS client of Node uses JSON.parse and replays
+    into a list of objects.
     """
     await asyncio.to_thread(node.install)
     sides = [OURS, PLAIN_RECIPE, NODE]
@@ -265,7 +265,8 @@ def published(audience: Audience, start: float, end: float) -> list[float]:
 async def viewer_cpu(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
     """Milliseconds of the server's CPU per viewer and second, including everything that the server does.
 
-    This app has 200 live viewers of ten messages a second. The plain recipe has five, at one refresh a second.
+    This app has 200 live viewers of ten messages a second. The plain recipe has five, with one refresh a
+    second.
     """
     ours, theirs = [], []
     async with nats_server() as url, publishing(url, CLOCK, series=SERIES, rate=RATE, rows=3000):

@@ -1,9 +1,9 @@
 """Twenty viewers at twenty moments beside twenty live ones: `python -m bench.moments [--rounds N]`.
 
-Ten series get ten messages a second. Each round has twenty live viewers, and then twenty viewers who each play
-another stretch of the past at its original speed, each with a feed of their own. Prints the p95 of the time
-between two frames with rows, in ms; how fast time passes on the page; and the MB that the process held for
-feeds and charts beside their ceiling.
+Ten series get ten messages a second. Each round has twenty live viewers, and then twenty viewers who each
+play another stretch of the past at its original speed, each with a feed of their own. Prints the p95 of the
+time between two frames with rows, in ms; how fast time passes on the page; and the MB that the process held
+for feeds and charts beside their ceiling.
 """
 
 import argparse

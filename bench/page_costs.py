@@ -1,7 +1,7 @@
 """What a page's calls cost for each viewer and refresh: `python -m bench.page_costs`, milliseconds.
 
-Half a million rows of fifty series with five numbers and a text each, in this process; the median of 21
-calls, with one row that is new before each.
+Half a million rows of fifty series, with five numbers and a text in each row, in this process. Each figure is
+the median of 21 calls, with one new row before each call.
 """
 
 import statistics
@@ -27,7 +27,7 @@ def _batch(first: int, count: int, random: np.random.Generator) -> Batch:
 
 
 def costs() -> dict[str, float]:
-    """Call to milliseconds."""
+    """The median milliseconds of each call, by its source text."""
     random = np.random.default_rng(1)
     window, latest = Window(), Latest("v0", "_subject")
     for first in range(0, ROWS, 50_000):

@@ -1,9 +1,9 @@
 """What small multiples cost the browser: `python -m bench.panels [--rounds N]`.
 
 Fifty series of 600 bins, each with a message a second: as fifty small charts, and as one chart of fifty
-lines. Both pages are open one after the other in each round, in a window that shows all of it, and left
-alone. Printed are medians: CPU time of the page's main thread for each second, in ms, and the parts of it
-that were script and layout, and tasks longer than 50 ms a second.
+lines. Each round opens both pages one after the other, in a window that shows all of the page, and leaves
+them alone. Prints medians: the CPU time of the page's main thread per second, in ms, with its parts for
+script and layout; and tasks longer than 50 ms per second.
 """
 
 import argparse
@@ -24,11 +24,11 @@ DRAWN = {
     "small": f"document.querySelectorAll('.lb-panel').length === {SERIES}",
     "chart": f"document.querySelectorAll('.scatterlayer .js-line').length === {SERIES}",
 }
-"""By page: true once all lines are there."""
+"""By page: JavaScript that is true once all lines are drawn."""
 
 
 async def measure(url: str, page: str, seconds: float) -> dict[str, float]:
-    """One page in a browser of its own."""
+    """Measure one page in a browser of its own."""
     async with (
         chromium(cores=APP_CORES | LOAD_CORES) as devtools,
         tab(devtools, f"{url}/{page}", window=True, script=WATCH) as one,

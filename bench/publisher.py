@@ -1,10 +1,11 @@
-"""Publish a stream at a steady pace from a process of its own, which no measuring holds up.
+"""Publish a stream at a steady pace from a process of its own, so that no measurement delays it.
 
     python -m bench.publisher URL STREAM SERIES RATE ROWS
 
-creates STREAM, stores ROWS messages whose own times lie before now at that pace, and then publishes RATE
-messages a second, one series after the other, each with the time of its publishing; in the stream CLOCK that
-is the value, too. Answers each line on its input with how far it got, and ends with its input.
+creates STREAM and stores ROWS messages whose own times precede now at that pace. Then it publishes RATE
+messages a second, one series after the other. Each has the time of its publishing, which in the stream CLOCK
+is also the value. The program answers each line of input with its progress as JSON, and ends when its input
+does.
 """
 
 import asyncio
@@ -24,23 +25,23 @@ from bench.stage import ROOT, clock_at, end_with_parent, sample_at
 CLOCK = "CLOCK"
 
 WAKE = 0.005
-"""Seconds between two looks at what is due, at least."""
+"""The least seconds between two checks for messages that are due."""
 LATEST = 1.0
 """Seconds that a message may be published late."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How far a publisher got since it was asked before."""
+    """A publisher's progress."""
 
     published: int
     """Messages since the start."""
     latest: float
-    """Seconds, the most that one was late since it was asked before."""
+    """The longest delay of a message since the previous request, in seconds."""
 
 
 class Publisher:
-    """Talks with the process."""
+    """The benchmark's end of the publisher's process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin
@@ -48,8 +49,8 @@ class Publisher:
         self._questions, self._answers = process.stdin, process.stdout
 
     async def pace(self, *, strict: bool = True) -> Pace:
-        """How far it got. Raises RuntimeError when it did not keep its pace since it was asked before, if
-        `strict`."""
+        """Request its progress. Raises RuntimeError if the process has ended, or if `strict` and a message
+        was more than LATEST late since the previous request."""
         self._questions.write(b"\n")
         pace = Pace(**json.loads(await self._line()))
         if strict and pace.latest > LATEST:
@@ -90,12 +91,12 @@ async def publishing(
 
 
 def message_of(stream: str) -> Callable[[int, float], bytes]:
-    """What makes a message of a series at a time."""
+    """The function that makes a message, from a series and a time in seconds since 1970."""
     return clock_at if stream == CLOCK else sample_at
 
 
 async def fill(connection: Client, stream: str, series: int, rate: float, rows: int) -> None:
-    """Store `rows` messages that would have been published until now."""
+    """Store the `rows` messages that a publisher at this rate would have sent until now."""
     jetstream, subject, message = connection.jetstream(), stream.lower(), message_of(stream)
     await jetstream.add_stream(name=stream, subjects=[f"{subject}.>"])
     start = time.time() - rows / rate
@@ -112,7 +113,7 @@ async def fill(connection: Client, stream: str, series: int, rate: float, rows: 
 
 
 async def main() -> None:
-    """Fill, say so, publish until the input ends."""
+    """Fill the stream, print an empty line, then publish until the input ends."""
     url, stream, *numbers = sys.argv[1:]
     series, rate, rows = int(numbers[0]), float(numbers[1]), int(numbers[2])
     connection = await nats.connect(url)

@@ -1,8 +1,8 @@
 """Where should the refresh clock tick? Three places compared in a real Chromium: `python -m bench.refresh`.
 
-The page is the same each time. Bytes are those of the websocket's messages as Chromium counts them, CPU is
-the Streamlit server's. A page that takes a while and a viewer who keeps clicking show whether the clock waits
-for them; a hidden tab, whether it ticks for nobody. Prints a table and keeps it in `bench/refresh.json`.
+The page is the same each time. Bytes are those of the websocket's messages as Chromium counts them; CPU is
+the Streamlit server's. A slow page and a viewer who keeps clicking show whether the clock waits for them. A
+hidden tab shows whether the clock ticks without a reader. Prints a table and writes `bench/refresh.json`.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ WAYS = {
 WARM_UP, STEADY, HIDDEN = 5.0, 15.0, 10.0
 ROUNDS = 3
 PAUSE = 0.3
-"""Seconds that the slow page takes."""
+"""Seconds that a run of the slow page takes."""
 CLICKS, CLICK_EVERY = 14, 0.7
-# The garbage collection after each run and the file watcher would hide the difference looked for here.
+# The garbage collection after each run and the file watcher would hide the difference that is measured here.
 SETTINGS = ("--runner.postScriptGC", "false", "--server.fileWatcherType", "none")
 COLUMNS = {
     "way": "the clock",
@@ -63,7 +63,7 @@ async def measure(way: str) -> dict[str, Any]:
 
 
 def served(way: str, pause: float) -> contextlib.AbstractAsyncContextManager[App]:
-    """The page, refreshed this way."""
+    """Serve the page with this way to refresh; a run takes `pause` seconds longer."""
     environment = {"REFRESH": way, "PAUSE": str(pause)}
     return streamlit(Side(way, FOLDER / "app.py", FOLDER, environment), nats_url="", settings=SETTINGS)
 
@@ -82,13 +82,13 @@ async def per_refresh(app: App, page: Tab) -> dict[str, float]:
 
 
 def period(page: Tab) -> float:
-    """Seconds from tick to tick, over the last five."""
+    """The mean seconds between two ticks, over the last five."""
     times = [at for at, _ in page.sent][-6:]
     return round((times[-1] - times[0]) / (len(times) - 1), 3)
 
 
 async def ticks_while_clicking(page: Tab) -> int:
-    """Ticks in about ten seconds in which a viewer clicks more often than the clock ticks."""
+    """Ticks in about ten seconds, while a viewer clicks more often than the clock ticks."""
     button = "[...document.querySelectorAll('button')].find(b => b.innerText.includes('Touch'))"
     before = len(page.sent)
     for _ in range(CLICKS):
@@ -103,7 +103,7 @@ def line(cells: Mapping[str, object]) -> str:
 
 
 async def main() -> None:
-    """Measure all ways, print and keep."""
+    """Measure all ways, print the table and write it to `bench/refresh.json`."""
     pin_load()
     rows = {way: await measure(way) for way in WAYS}
     # CPU is the figure that a shared machine disturbs most: more rounds, in turn, and their median.

@@ -41,12 +41,13 @@ async def fill(url: str, count: int) -> None:
 
 
 WHERE, COLUMNS = "value > 24.5", {"half": "value / 2"}
-"""What the filtered replay keeps, about half of the messages, and computes."""
+"""The filter of the filtered replay, which keeps about half of the messages, and its computed column."""
 
 
 def ours(url: str, count: int, **filtered: Any) -> tuple[float, pd.DataFrame]:
-    """The client of this app: a feed, with `where` and `columns` if there are any."""
-    from nats_client import Client, Settings  # kept out of the other side's process
+    """Replay with this app's client: a feed, perhaps with `where` and `columns`. Returns the seconds and the
+    rows."""
+    from nats_client import Client, Settings  # here, so that the rival's process does not import it
 
     with Client(Settings(url=url)) as client:
         client.streams()  # returns once connected
@@ -59,7 +60,8 @@ def ours(url: str, count: int, **filtered: Any) -> tuple[float, pd.DataFrame]:
 
 
 async def theirs(url: str, count: int) -> tuple[float, pd.DataFrame]:
-    """The plain recipe: an ordered consumer, a list of dicts."""
+    """Replay as the plain recipe does: an ordered consumer and a list of dicts. Returns the seconds and the
+    rows."""
     connection = await nats.connect(url)
     start = time.perf_counter()
     everything = ConsumerConfig(deliver_policy=DeliverPolicy.ALL)
@@ -76,7 +78,7 @@ async def theirs(url: str, count: int) -> tuple[float, pd.DataFrame]:
 
 
 def main() -> None:
-    """Run one side and check that no row is missing."""
+    """Run one side, check its number of rows and print its seconds."""
     side, url, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if side == "filtered":
         spent, frame = ours(url, count, where=WHERE, columns=COLUMNS)

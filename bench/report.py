@@ -57,7 +57,7 @@ MORE_IS_BETTER = {"messages/s", "sessions"}
 ONLY_HERE = {"latency_p95_ms", "burst_rate", "sql_whole_refresh_ms", "sql_whole_refresh_ms_200"}
 """Not in the README."""
 OURSELVES = {"at rest", "publisher", "all rows"}
-"""No rivals, but what a figure is held against."""
+"""Not rivals, but other figures of ours that a figure is compared with."""
 VARIED = {
     "rate": "messages a second",
     "series": "series",
@@ -69,13 +69,13 @@ MARKS = ("<!-- measured -->\n", "<!-- until here -->\n")
 TICKS = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
 TICK_TEXTS = [f"{tick:,g}" for tick in TICKS]
 INKS = {"light": ("#1f2328", "#d1d9e0"), "dark": ("#f0f6fc", "#3d444d")}
-"""Text and rules, on GitHub's two grounds."""
+"""Colours of text and rules, on GitHub's two backgrounds."""
 BETTER, WORSE = "#0f8aa3", "#d9711f"
 LINES = ("#0f8aa3", "#d9711f", "#7a5cc0", "#4b9e3f")
 
 
 def markdown(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
-    """The page."""
+    """The text of docs/measurements.md."""
     head = "| | unit | Lookback | rival | theirs | ratio | goal | rounds |"
     return TEMPLATE.read_text(encoding="utf-8").format(
         verdict="\n".join(verdict(results)),
@@ -88,7 +88,7 @@ def markdown(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
 
 
 def tables(results: Sequence[dict[str, Any]]) -> str:
-    """The README's: one of the websocket client, one of all other rivals."""
+    """The README's tables: one beside the websocket client, one beside all other rivals."""
     parts = []
     for rival, in_browser in (("plain recipe", False), ("websocket client", True)):
         lines = [f"| beside the {rival} | Lookback | theirs | ratio |", "|---|---|---|---|"]
@@ -101,7 +101,7 @@ def tables(results: Sequence[dict[str, Any]]) -> str:
 
 
 def between_marks(readme: str, text: str) -> str:
-    """The README with `text` in the place that is kept for it."""
+    """The README with `text` between its two marks. Raises ValueError if it lacks them."""
     before, start, rest = readme.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not start or not end:
@@ -110,7 +110,7 @@ def between_marks(readme: str, text: str) -> str:
 
 
 def machines(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
-    """When and on what each was measured."""
+    """The date and the machine of each measurement."""
     listed: dict[tuple[str, str], list[str]] = {}
     for each in [*results, growth]:
         where = each.get("date", "no date"), each.get("machine", "no machine noted")
@@ -121,7 +121,7 @@ def machines(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> str:
 
 
 def verdict(results: Sequence[dict[str, Any]]) -> list[str]:
-    """What was set out for and missed, and where the rival is better."""
+    """The goals that were missed, and the measures in which the rival is better."""
     missed = [
         f"{qualified(each)}, beside {each['rival']}: {reached(each)}, set out for {each['goal']}"
         for each in results
@@ -140,14 +140,14 @@ def verdict(results: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def reached(each: dict[str, Any]) -> str:
-    """What is held against the goal: our own figure if the goal has a unit, else the ratio."""
+    """The value that is compared with the goal: our own figure if the goal has a unit, else the ratio."""
     if is_own(each):
         return f"{figure(each['ours'])} {each['unit']}"
     return f"a ratio of {ratio(each)}"
 
 
 def is_own(each: dict[str, Any]) -> bool:
-    """Whether the goal is for our own figure and not for the ratio."""
+    """True if the goal is for our own figure and not for the ratio."""
     return bool(each.get("goal")) and each["goal"].endswith(f" {each['unit']}")
 
 
@@ -194,7 +194,7 @@ def growth_tables(growth: dict[str, Any]) -> list[str]:
 
 
 def picture(name: str, alt: str) -> str:
-    """A plot in the two editions that GitHub's grounds want."""
+    """The HTML of a plot, with one file for each of GitHub's two backgrounds."""
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{file(name, "dark")}">'
         f'<img alt="{alt}" src="{file(name, "light")}"></picture>\n'
@@ -202,19 +202,19 @@ def picture(name: str, alt: str) -> str:
 
 
 def file(name: str, ground: str) -> str:
-    """The name of a plot."""
+    """The name of a plot's file for one background."""
     return f"measured-{name}-{ground}.svg"
 
 
 def figure(value: float) -> str:
-    """A number in three digits or so."""
+    """A number as text: two significant digits below 99.5, a whole number from there on."""
     if 0 < value < 1:
         return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0").rstrip(".")
     return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
 
 
 def ratio(each: dict[str, Any]) -> str:
-    """Ours by theirs."""
+    """The ratio ours/theirs as text; "-" if there is none."""
     return (
         "-"
         if each["ratio"] is None
@@ -225,12 +225,12 @@ def ratio(each: dict[str, Any]) -> str:
 
 
 def span(values: Sequence[float]) -> str:
-    """The least and the greatest."""
+    """The least and the greatest value as text."""
     return f"{figure(min(values))} to {figure(max(values))}"
 
 
 def factor(each: dict[str, Any]) -> float | None:
-    """How many times better ours is."""
+    """How many times better our figure is; None without a ratio."""
     if not each["ratio"]:
         return None
     found: float = each["ratio"] if each["unit"] in MORE_IS_BETTER else 1 / each["ratio"]
@@ -277,7 +277,7 @@ def ratios_plot(results: Sequence[dict[str, Any]], ground: str) -> dict[str, Any
 
 
 def qualified(each: dict[str, Any]) -> str:
-    """A measure in words that stand alone."""
+    """A measure in words that can be understood without the row above."""
     if each["measure"].startswith("viewer_bytes") and each["measure"].endswith("compressed"):
         return WHAT[each["measure"].removesuffix("_compressed")] + ", compressed"
     alone = {
@@ -296,7 +296,7 @@ def times(value: float) -> str:
 
 
 def growth_plot(growth: dict[str, Any], ground: str) -> dict[str, Any]:
-    """One panel for each cost, a line for each thing varied, against how many times its least it is."""
+    """One panel per cost, with a line per thing varied, against its multiple of the least value."""
     data = []
     margin = {"l": 50, "r": 20, "t": 70, "b": 60}
     layout: dict[str, Any] = {"height": 330, "margin": margin, "annotations": []}
@@ -347,7 +347,7 @@ def growth_plot(growth: dict[str, Any], ground: str) -> dict[str, Any]:
 
 
 def dressed(layout: dict[str, Any], title: str, ground: str) -> dict[str, Any]:
-    """A layout in the colours of a ground, which shows through."""
+    """A layout in the colours for one background, which shows through."""
     ink, rule = INKS[ground]
     for name in [name for name in layout if name[1:].startswith("axis")]:
         layout[name] = {"gridcolor": rule, "linecolor": rule, "zeroline": False, **layout[name]}
@@ -363,7 +363,7 @@ def dressed(layout: dict[str, Any], title: str, ground: str) -> dict[str, Any]:
 
 
 def plots(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All figures of the page, by the names of their files."""
+    """All plots of the page, by the names of their files."""
     figures = {}
     for ground in INKS:
         figures[file("ratios", ground)] = ratios_plot(results, ground)
@@ -372,12 +372,13 @@ def plots(results: Sequence[dict[str, Any]], growth: dict[str, Any]) -> dict[str
 
 
 def mark(figure: dict[str, Any]) -> str:
-    """The end of a plot's file, by which one tells what it was drawn from."""
+    """The last line of a plot's file: a hash of the figure that it was drawn from."""
     return f"<!-- {hashlib.sha256(json.dumps(figure).encode()).hexdigest()} -->\n"
 
 
 async def draw(figures: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Draw figures with the Plotly and the kind of browser that shows the app, as SVG."""
+    """Draw figures as SVG, with the app's own Plotly in Chromium. Raises RuntimeError if one cannot be
+    drawn."""
     async with chromium() as devtools, tab(devtools, "about:blank") as page:
         await page.value(PLOTLY.read_text(encoding="utf-8") + ";0")
         for name, figure in figures.items():

@@ -1,9 +1,9 @@
 """A live p95 per bucket and series of a million rows: every() and sql(), and the same in pandas per viewer.
 
-Rows come, and then every viewer gets what is new. This app works the result out once and makes each viewer's
-part of a frame. The rival is what a page's author would write without SQL: `frame()`, a group by, a quantile,
-once per viewer and refresh. It counts the CPU time of the process, because threads that run SQL let others go
-first.
+New rows arrive, and then every viewer gets the changes. This app computes the result once and makes each
+viewer's part of a frame. The rival is the code that a page's author would write without SQL: `frame()`, a
+group by and a quantile, once per viewer and refresh. The figures are CPU time of the process, because threads
+that run SQL give way to other threads.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ SQL = (
 
 
 class Rows:
-    """A window of rows from a number of regions, as many per second as fill the look-back."""
+    """A window with rows of SERIES regions, spread evenly over the look-back."""
 
     def __init__(self, count: int) -> None:
         self.window = Window()
@@ -50,11 +50,11 @@ class Rows:
 
     @property
     def now(self) -> int:
-        """The time of the newest row."""
+        """The time of the next row, ns since the epoch."""
         return self._start + self._seq * self._gap
 
     def add(self, count: int) -> None:
-        """More rows; those older than the look-back go."""
+        """Append rows, and drop those older than the look-back."""
         seq = np.arange(self._seq, self._seq + count)
         self._seq += count
         time = self._start + seq * self._gap
@@ -67,7 +67,7 @@ class Rows:
 
 
 class Ours:
-    """A result, its bins, and what each viewer's browser holds."""
+    """A result, its bins, and the state of each viewer's browser."""
 
     def __init__(self, work: Any, viewers: int) -> None:
         self._work = work
@@ -76,7 +76,8 @@ class Ours:
         self._held: list[Held] = [NOTHING] * viewers
 
     def refresh(self, rows: Snapshot, now: int) -> Snapshot:
-        """Work it out and make the message of each viewer, as the channel does: equal ones once."""
+        """Compute the result and make each viewer's message. As in the channel, equal messages are made
+        once."""
         result = self._results.snapshot(self._work({"rows": rows}, Limits(), Stop()), now)
         self._bins.update(result, now)
         steps: dict[int, Held] = {}
@@ -88,7 +89,7 @@ class Ours:
 
 
 def in_pandas(rows: Snapshot) -> "pd.Series[float]":
-    """What an author would write."""
+    """The p95 per bucket and region, as a page's author would write it in pandas."""
     frame = rows.frame()
     buckets = pd.DatetimeIndex(frame.index).floor("10s")
     found: pd.Series[float] = frame.groupby([buckets, "region"], observed=True)["ms"].quantile(0.95)
@@ -96,8 +97,10 @@ def in_pandas(rows: Snapshot) -> "pd.Series[float]":
 
 
 async def sql_refresh(plan: Plan, nats_url: str) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of CPU per refresh and viewer: of every() and of sql(), with one viewer and with many. The
-    rival has no more to do with many viewers than that for each of them, so it is measured for one."""
+    """Milliseconds of CPU per refresh and viewer: of every() and of sql(), with one viewer and with many.
+
+    The rival does the same work for each viewer, so it is measured with one.
+    """
     return await asyncio.to_thread(_rounds, plan)
 
 

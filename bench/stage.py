@@ -1,6 +1,6 @@
-"""What both sides stand on: a real nats-server, a publisher of ten series, a Streamlit server of their own.
+"""The environment of both sides: a real nats-server, a publisher of ten series, and a Streamlit server each.
 
-Everything listens on loopback, on ports that were free, and ends with the benchmark however that ends.
+Everything listens on loopback, on free ports, and ends with the benchmark, however that ends.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from nats.js.client import JetStreamContext
 ROOT = Path(__file__).resolve().parent.parent
 SERIES = 10
 EPOCH = time.time() // 86400 * 86400
-"""From where publishing times count that are drawn as values, in seconds: the beginning of this day, UTC."""
+"""The origin of publishing times that are drawn as values, in seconds: the beginning of this day, UTC."""
 HISTORY = timedelta(minutes=5)
 
 SERVER_CONFIG = """
@@ -45,7 +45,7 @@ websocket {{ listen: "127.0.0.1:-1", no_tls: true, compression: {compression} }}
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of the two programs compared, and how it is started."""
+    """One of the programs that are compared, and how it is started."""
 
     name: str
     script: Path
@@ -84,7 +84,7 @@ def end_with_parent() -> None:
 def running(
     command: list[str], *, log: Path, cores: set[int] | None = None, **options: object
 ) -> Iterator[psutil.Popen]:
-    """Run a program for the length of the block, its words in `log`."""
+    """Run a program for the length of the block, with its output in `log`."""
     with log.open("wb") as words:
         process = psutil.Popen(
             command,
@@ -121,9 +121,9 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
 def split_cores() -> tuple[set[int], set[int]]:
     """Cores of the app, and cores of the load: the viewers, the publisher and the nats-server.
 
-    The load gets the last core, the app all others. Else the viewers would take their time from the server
-    they measure, and more of it on the side that has more of them. Where there is one core, or the system
-    cannot pin, all share.
+    The load gets the last core, the app all others. Otherwise the viewers would take time from the server
+    that they measure, and more of it on the side with more viewers. If there is only one core, or the system
+    cannot pin, both sets are empty and all processes share the cores.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return (set(cores[:-1]), {cores[-1]}) if len(cores) > 1 else (set(), set())
@@ -133,7 +133,7 @@ APP_CORES, LOAD_CORES = split_cores()
 
 
 def pin_load() -> None:
-    """Move this process, and what it starts from now on, to the cores of the load."""
+    """Move this process, and the processes that it starts from now on, to the cores of the load."""
     if LOAD_CORES:
         os.sched_setaffinity(0, LOAD_CORES)
 
@@ -145,12 +145,15 @@ def allow_sockets() -> None:
 
 
 async def python(module: str, *arguments: str) -> str:
-    """Run one of the benchmark's modules to its end on the app's cores; gives what it printed."""
+    """Run one of the benchmark's modules to its end on the app's cores; returns its output."""
     return await finished([sys.executable, "-m", module, *arguments], ROOT)
 
 
 async def finished(command: list[str], cwd: Path, patience: float = 180) -> str:
-    """Run a program to its end on the app's cores; gives what it printed."""
+    """Run a program to its end on the app's cores; returns its output.
+
+    Raises RuntimeError if it fails, or has not ended after `patience` seconds.
+    """
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as folder:
         log = Path(folder) / "output.log"
         with running(command, log=log, cores=APP_CORES, cwd=cwd) as process:
@@ -165,14 +168,17 @@ async def finished(command: list[str], cwd: Path, patience: float = 180) -> str:
 
 @contextlib.asynccontextmanager
 async def nats_server() -> AsyncIterator[str]:
-    """Run a nats-server with JetStream in a temporary folder; gives its URL."""
+    """Run a nats-server with JetStream in a temporary folder; yields its URL."""
     async with nats_servers() as addresses:
         yield addresses["nats"]
 
 
 @contextlib.asynccontextmanager
 async def nats_servers(*, compression: bool = False) -> AsyncIterator[dict[str, str]]:
-    """The same; gives its addresses by protocol, "nats" and "websocket"."""
+    """Run a nats-server as nats_server() does; yields its URLs by protocol, "nats" and "websocket".
+
+    `compression` is that of its websocket.
+    """
     binary = Path(sysconfig.get_path("scripts")) / "nats-server"
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as name:
         folder = Path(name)
@@ -195,8 +201,10 @@ def sample_at(series: int, seconds: float) -> bytes:
 
 
 def clock_at(series: int, seconds: float, sent: float | None = None) -> bytes:
-    """One message whose value is the time of its publishing, in seconds since EPOCH: `sent` if that is not
-    the row's own time."""
+    """One message whose value is the time of its publishing, in seconds since EPOCH.
+
+    `seconds` is the row's own time, in seconds since 1970. `sent` is the time of publishing, if it differs.
+    """
     at = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return (
         f'{{"t": "{at}", "sent": {(sent or seconds) - EPOCH:.4f}, "unit": "s", "series": {series}}}'.encode()
@@ -205,15 +213,17 @@ def clock_at(series: int, seconds: float, sent: float | None = None) -> bytes:
 
 @dataclass
 class Pace:
-    """How often a second each series is published."""
+    """The messages a second of each series."""
 
     hertz: int = 1
 
 
 @contextlib.asynccontextmanager
 async def ten_series(url: str) -> AsyncIterator[Pace]:
-    """Fill stream BENCH with five minutes of history at 1 Hz, then publish each series once a second, or as
-    often as the pace that this gives is set to."""
+    """Fill the stream BENCH with five minutes of history at 1 Hz, then publish each series once a second.
+
+    Yields the pace, which may be changed meanwhile.
+    """
     connection = await nats.connect(url)
     jetstream = connection.jetstream()
     await jetstream.add_stream(name="BENCH", subjects=["bench.>"], max_age=3600)
@@ -239,7 +249,7 @@ async def publish_second(jetstream: JetStreamContext, at: datetime) -> None:
 
 
 async def publish_live(connection: Client, start: datetime, pace: Pace) -> None:
-    """Go on from `start`; without waiting for the server where that is often."""
+    """Publish from `start` on. At more than 1 Hz it does not wait for the server's acknowledgements."""
     at = start
     while True:
         await asyncio.sleep((at - datetime.now(UTC)).total_seconds())
@@ -264,22 +274,22 @@ class App:
 
     @property
     def url(self) -> str:
-        """Where a browser would go."""
+        """The address for a browser."""
         return f"http://127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, of all its threads and of programs it started."""
+        """User and system time so far, of all its threads and of the programs that it started."""
         return sum(map(cpu_seconds, [self.process, *descendants(self.process)]))
 
     def memory(self) -> int:
-        """Resident bytes, of programs it started too."""
+        """Resident bytes, including those of the programs that it started."""
         family = [self.process, *descendants(self.process)]
         return sum(process.memory_info().rss for process in family)
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time of a process so far: to the nanosecond on Linux, elsewhere as psutil has it, which
-    is in hundredths of a second."""
+    """User and system time of a process so far, in seconds: to the nanosecond on Linux, elsewhere to the
+    hundredth of a second, as psutil returns it."""
     if sys.platform == "linux":
         scheduler = 2
         with contextlib.suppress(OSError):
@@ -291,7 +301,7 @@ def cpu_seconds(process: psutil.Process) -> float:
 async def streamlit(
     side: Side, nats_url: str, *, compress: bool = False, settings: Sequence[str] = ()
 ) -> AsyncIterator[App]:
-    """Run one side's app in a fresh process, so that nothing of the step before is left in it."""
+    """Run one side's app in a fresh process, which has no state from earlier measurements."""
     with tempfile.TemporaryDirectory(prefix="lookback-bench-") as home:
         port, log = free_port(), Path(home) / "streamlit.log"
         command = [sys.executable, "-m", "streamlit", "run", str(side.script)]
@@ -313,7 +323,7 @@ async def streamlit(
 
 @dataclass
 class Counter:
-    """Bytes that went through a port: to those who connect, and from them."""
+    """Bytes that went through a port: `down` to its clients, `up` from them."""
 
     port: int
     down: int = 0
@@ -322,7 +332,7 @@ class Counter:
 
 @contextlib.asynccontextmanager
 async def counted(port: int) -> AsyncIterator[Counter]:
-    """A port of its own that leads to `port`, and counts what TCP carries through it."""
+    """Open another port that forwards to `port` and counts the bytes that TCP carries."""
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection("127.0.0.1", port)
@@ -348,7 +358,7 @@ async def counted(port: int) -> AsyncIterator[Counter]:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -356,7 +366,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of this loopback address succeeds."""
+    """True if a GET of this loopback address succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=1):
             return True
@@ -365,7 +375,7 @@ def answers(url: str) -> bool:
 
 
 async def until(condition: Callable[[], object], seconds: float, complaint: Callable[[], str]) -> None:
-    """Poll until `condition()` holds, or give up with `complaint()`."""
+    """Poll until `condition()` is true. Raises RuntimeError with `complaint()` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

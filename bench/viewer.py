@@ -1,10 +1,10 @@
 """A headless viewer: speaks Streamlit's websocket protocol as a browser does, without drawing.
 
-It opens a session and runs the page once. If the page has live elements, it opens the tab's own websocket and
-takes their messages in, and runs the page again when the status line asks for it. If the page has the
-streamlit-autorefresh component, it acts as that: every interval it sends the component's new count and waits
-for the script to finish. Many viewers live in one asyncio process, so they do as little as the protocol
-allows.
+It opens a session and runs the page once. If the page has live elements, it opens the tab's own websocket,
+applies their messages, and reruns the page when the status line requests it. If the page has the
+streamlit-autorefresh component, it acts as that component: every interval it sends the component's new count
+and waits for the script to finish. Many viewers run in one asyncio process, so they do as little as the
+protocol allows.
 """
 
 import asyncio
@@ -34,31 +34,31 @@ CLOCK = "streamlit_autorefresh.st_autorefresh"
 PATIENCE = 60.0
 """Seconds after which a run that has not finished is taken for lost."""
 CHECK_EVERY = 1.0
-"""Seconds between two looks at whether the tab's websocket is still open."""
+"""Seconds between two checks of whether the tab's websocket is still open."""
 ROUNDED = 0.001
 """Seconds by which a time is rounded on its way through a chart."""
 CACHED_RUNS = 2
-"""Runs for which a browser keeps a message it may be asked for again (`global.maxCachedMessageAge`)."""
+"""Runs for which a browser keeps a message that the server may refer to (`global.maxCachedMessageAge`)."""
 
 
 class PageFailedError(Exception):
-    """The page drew an exception, or nothing on it is ever new: nothing worth measuring."""
+    """The page drew an exception, or nothing on it is ever new, so there is nothing to measure."""
 
 
 class CountingConnection(ClientConnection):
-    """A websocket that counts what the socket brings, frame headers and compression included."""
+    """A websocket that counts the bytes it receives, including frame headers and compression."""
 
     wire_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Count, then go on as usual."""
+        """Count the bytes, then process them as usual."""
         self.wire_bytes += len(data)
         super().data_received(data)
 
 
 @dataclass
 class Refresh:
-    """When one refresh was due, and how long after that its last element was there, in seconds."""
+    """When one refresh was due (monotonic time), and how long after that its run had finished; in seconds."""
 
     due: float
     latency: float
@@ -75,23 +75,23 @@ class Viewer:
     due: float = 0.0
     chart: Chart = field(default_factory=Chart)
     page_name: str = ""
-    """The page to open, as in its address; the first one without."""
+    """The page to open, as in its address; "" for the first page."""
     query: str = ""
-    """The choices in its address."""
+    """The query string of the page's address, which holds the viewer's choices."""
     needs_clock: bool = True
-    """Whether a page on which nothing is ever new is a fault. Where it is none, all of the page runs anew."""
+    """True if a page on which nothing is ever new is an error. If False, such a page is rerun as a whole."""
     blocked: bool = False
-    """Whether the tab's own websocket does not get through, so that charts come with the page's elements."""
+    """True if a proxy blocks the tab's own websocket, so that charts come with the page's elements."""
     frames: list[tuple[float, float]] | None = None
-    """Once it is a list: when each frame with a chart's cells came, and the newest value drawn then; both in
-    seconds since EPOCH, if the chart draws the publishing times of a publisher's messages."""
+    """For each frame with cells of a chart: when it arrived, and the newest value drawn by then. Both are in
+    seconds since EPOCH, if the chart draws publishing times. None until note()."""
     status: dict[str, Any] = field(default_factory=dict)
-    """What the status line says, as static/status.js draws it; empty where the page has none."""
+    """The values of the status line, as static/status.js draws them; empty if the page has none."""
 
     async def open(self) -> None:
-        """Connect and run the page for the first time."""
-        # Chromium's offer, which the server takes up if it is set so. The library's own would ask for a
-        # smaller window, which compresses less.
+        """Connect and run the page for the first time. Raises PageFailedError."""
+        # Chromium's offer of compression, which the server accepts if its settings say so. The library's
+        # default would request a smaller window, which compresses less.
         offer = [ClientPerMessageDeflateFactory(client_max_window_bits=True)]
         socket = await connect(
             self.url.replace("http", "ws", 1) + "/_stcore/stream",
@@ -120,8 +120,8 @@ class Viewer:
         self._one_run = asyncio.Lock()
         await self._run("")
         if self.blocked or (self.clock is None and not self._kinds):
-            # A browser reports first what it finds; and a page may draw its clock in a run of its own, right
-            # behind the first.
+            # A browser first reports that the websocket is blocked. And a page may draw its clock only in a
+            # second run, right after the first.
             await self._run("")
         if self.clock is None and not self._kinds and self.needs_clock:
             raise PageFailedError(f"no {CLOCK} and no live element on the page at {self.url}")
@@ -137,11 +137,11 @@ class Viewer:
         return self.socket.wire_bytes + self.channel.wire_bytes
 
     async def watch(self, start: float) -> None:
-        """Refresh at `start` and every interval after it, as long as the page has a clock, and when the
-        status line asks for it, until cancelled.
+        """Refresh at `start` and then every interval, as long as the page has a clock, until cancelled. Also
+        rerun the page when the status line requests it.
 
-        The due times stand fixed: a refresh that must wait for the one before it is late from its own due
-        time on. Else a slow server would be asked less often and look fast.
+        The due times are fixed: if a refresh has to wait for the previous one, its latency still counts from
+        its own due time. Otherwise a slow server would get fewer requests and look fast.
         """
         self.due = start
         while True:
@@ -161,19 +161,20 @@ class Viewer:
             self.due += self.interval
 
     async def refresh(self) -> None:
-        """Tick as the component would, and wait until the script has finished."""
+        """Send a tick of the component, and wait until the script has finished."""
         self.channel.check()
         await self._run(self.fragment)
 
     async def close(self) -> None:
-        """Leave, as a closed tab does."""
+        """Close both websockets, as a closed tab does."""
         if hasattr(self, "socket"):
             if hasattr(self, "channel"):
                 await self.channel.close()
             await self.socket.close()
 
     async def _run(self, fragment: str) -> None:
-        """Ask for one run and read until it is over; then the tab's websocket has what is on the page."""
+        """Request one run and read until it is over. Then report the page's elements on the tab's
+        websocket."""
         async with self._one_run:
             self.again.clear()
             self._live: dict[int, str] = {}
@@ -210,7 +211,7 @@ class Viewer:
                         await self.channel.open(self.url, self.cookies, self.ticket)
 
     def _receive(self, payload: bytes) -> bool:
-        """Take one message in; true when it ends the run."""
+        """Process one message. Returns True if it ends the run."""
         self._stream_bytes += len(payload)
         message = ForwardMsg.FromString(payload)
         kind = message.WhichOneof("type")
@@ -256,7 +257,7 @@ class Viewer:
                 self.status = {entry: value for entry, value in data.items() if entry != "live"}
 
     def _apply(self, number: int, message: bytes) -> None:
-        """Take in what the tab's websocket brought for an element."""
+        """Apply a message of the tab's websocket to an element."""
         kind = self._kinds.get(number)
         if kind == "status":
             news = json.loads(message)
@@ -291,7 +292,7 @@ class Audience:
         return self
 
     async def grow(self, count: int) -> None:
-        """Open so many more sessions, a few at a time, as people come; then let them watch."""
+        """Open `count` more sessions, four at a time, and start their refreshes."""
         door = asyncio.Semaphore(4)
         new = [self._new() for _ in range(count)]
         self.viewers += new
@@ -317,7 +318,7 @@ class Audience:
                 await asyncio.gather(*closing, return_exceptions=True)
 
     def check(self) -> None:
-        """Raise what stopped a viewer, if anything did."""
+        """Raise the error that stopped a viewer, if any."""
         for task in self.tasks:
             if task.done():
                 task.result()
@@ -331,15 +332,16 @@ class Audience:
         return sum(viewer.channel.frames for viewer in self.viewers)
 
     def message_bytes(self) -> int:
-        """Bytes of all messages received so far."""
+        """Bytes of all messages received so far, before compression."""
         return sum(viewer.message_bytes for viewer in self.viewers)
 
     def wire_bytes(self) -> int:
-        """The same as the sockets carried them."""
+        """Bytes received on all sockets so far, after compression."""
         return sum(viewer.wire_bytes for viewer in self.viewers)
 
     def latencies(self, start: float, end: float) -> list[float]:
-        """Seconds that each refresh due from `start` to `end` took; those still open count until now."""
+        """Seconds that each refresh due from `start` to `end` took. One that has not finished counts until
+        now."""
         now = time.monotonic()
         found = []
         for viewer in self.viewers:
@@ -352,13 +354,16 @@ class Audience:
         return found
 
     def note(self) -> None:
-        """Note from now on when each frame comes, and no longer what was noted before."""
+        """Discard the frames noted so far, and note when each frame arrives from now on."""
         for viewer in self.viewers:
             viewer.frames = []
 
     def waits(self, published: Sequence[float]) -> list[float]:
-        """Seconds from each message's publishing, in seconds since EPOCH, to the frame that brought it or
-        newer ones to a viewer, for all viewers. What has not come counts until now. Needs note() before."""
+        """For all viewers, the seconds from each publishing time to the frame with that message or a newer.
+
+        `published` is in seconds since EPOCH. A message that has not arrived counts until now. Call note()
+        first.
+        """
         now, found = time.time() - EPOCH, []
         for viewer in self.viewers:
             frames = viewer.frames or []

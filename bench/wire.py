@@ -97,8 +97,8 @@ async def side_by_side(
 ) -> AsyncIterator[Pair]:
     """Open the app, with one chart of the stream BENCH, and the websocket client's page in one browser.
 
-    Yields once both have caught up. `drawn`: the client draws as well, and the browser gets all cores. `script`:
-    JavaScript that runs in every tab before anything else. `slow`: open `Pair.slow` as well.
+    Yields once both have caught up. `drawn`: the client draws as well, and the browser gets all cores.
+    `script`: JavaScript that runs in every tab before anything else. `slow`: open `Pair.slow` as well.
     """
     settings = (COMPRESSION, str(compressed).lower())
     async with (

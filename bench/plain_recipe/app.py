@@ -1,8 +1,8 @@
-"""The plain recipe: what one writes first, written with care.
+"""The plain recipe: the page that a Streamlit author writes first, written with care.
 
-A consumer per session in a thread, a list of dicts, a DataFrame and a `px.line` made anew at each run, and
-the whole page run again each second. It forgets rows older than its five minutes and shows no more than the
-other side does.
+It has a consumer per session in a thread and a list of dicts. Each run makes a new DataFrame and `px.line`,
+and the whole page reruns every second. It drops rows older than five minutes, and shows no more than the app
+it is compared with.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-// What a page without a server of its own does: follows a stream over NATS's websocket, and keeps the rows of the
-// look-back by series. With `draw` it draws every row of them with Plotly, in the next animation frame after
-// something has come; else it draws nothing, which would cost no bytes.
+// The page without a server of its own: it follows a stream over NATS's websocket and keeps the rows of the look-back
+// by series. With `draw` it draws every row with Plotly, in the next animation frame after a message has arrived.
+// Otherwise it draws nothing, because drawing costs no bytes.
 //
 // ?server=ws://…&stream=…&seconds=…[&draw]
 

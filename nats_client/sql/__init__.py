@@ -1,4 +1,4 @@
-"""SQL over rows: the guard around what may be asked, and DuckDB reading the columns of snapshots.
+"""SQL over rows: the guard that checks statements, and DuckDB reading the columns of snapshots.
 
 Imports environment, errors, processes, subjects and table.
 """

@@ -1,7 +1,7 @@
-"""Runs a checked SELECT of somebody who is not trusted over rows, in a process of its own.
+"""Runs a checked SELECT of an untrusted author over rows, in a process of its own.
 
-    ask_apart()  --- rows: Arrow in memory that both have ---> process of the query (apart_process.py)
-                 <-- result: the same --------------------
+    ask_apart()  --- rows: Arrow in shared memory ---> process of the query (apart_process.py)
+                 <-- result: the same ------------
 
 The process reads only the columns that the SQL names. It can open no file and no connection. It is killed at
 its limits, when it is stopped, and when this process ends. Each query has a new one (processes.py).
@@ -31,9 +31,9 @@ from .engine import LOOK_EVERY, Stop
 from .guard import Statement, translated
 
 MOST_GIVEN = 1 << 30
-"""Bytes of the rows that a query reads."""
+"""Maximum bytes of the rows that a query reads."""
 MOST_ANSWER = 1 << 16
-"""Bytes of an error."""
+"""Maximum bytes of an error."""
 MEMORY = SQL_MEMORY.read()
 """Bytes that a query may have besides the rows that it reads."""
 TOO_LARGE = (
@@ -41,7 +41,7 @@ TOO_LARGE = (
     "Read fewer rows or group them."
 )
 
-# DuckDB imports pyarrow.dataset with the first table, when the process can open no file any more
+# DuckDB imports pyarrow.dataset with the first table, when the process can no longer open a file.
 _processes = Processes("nats_client.sql.apart_process", "pyarrow.dataset", memory=MEMORY)
 atexit.register(_processes.close)
 
@@ -53,11 +53,11 @@ def ask_apart(
     limits: Limits | None = None,
     stop: Stop | None = None,
 ) -> pa.Table:
-    """The result of a statement over the tables `given`, by name, as ask() makes it. Blocks until it is
-    there.
+    """The result of a statement over the tables `given`, by name, as ask() returns it. Blocks until then.
 
-    Raises SqlError: with the place and the nearest name if the SQL is wrong, or with the limit that was
-    reached; and SqlEnded if the process was killed by somebody else.
+    `parameters`: bound to `$name`. `stop` ends it from another thread. Raises SqlError: with the place and the
+    nearest name if the SQL is wrong, or with the limit that was reached. Raises SqlEnded if the process was
+    killed, but not by its limits or by this one.
     """
     limits = limits or Limits()
     used = {name: given[name] for name in sorted(statement.tables)}
@@ -87,7 +87,7 @@ def ask_apart(
             raise translated(wrong, statement, tables(used), memory=SQL_MEMORY.kind.text(MEMORY))
         result.seek(0)
         table = pa.ipc.open_stream(result.read()).read_all()
-        table.validate(full=True)  # it was made where somebody's SQL ran
+        table.validate(full=True)  # the process ran untrusted SQL
         return table
 
 
@@ -111,7 +111,7 @@ def _answer(
 
 @contextlib.contextmanager
 def _file() -> Iterator[BinaryIO]:
-    """A file without a name, in memory where the system has that."""
+    """A file without a name, in memory if the system has such files."""
     if hasattr(os, "memfd_create"):
         with open(os.memfd_create("sql"), "w+b", buffering=0) as file:  # noqa: PTH123 - a descriptor
             yield file

@@ -1,7 +1,8 @@
 """Runs one checked SELECT in a process of its own; see apart.py.
 
-The job names the tables, which lie in the first file as streams of Arrow; the result goes into the second.
-Imports no more than DuckDB and Arrow, because all its memory is that of each query.
+The job names the tables, which are in the first file as Arrow streams. The result is written to the second
+file. The module imports only DuckDB and Arrow, because each query has a process of its own and so pays for
+the memory of every import.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from .guard import Statement, connect
 LESS_URGENT = 5
 """Added to the niceness of the process; see nice(1)."""
 MOST_JOB = 1 << 20
-"""Bytes of a job, including its SQL and its parameters."""
+"""Maximum bytes of a job, including its SQL and its parameters."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class Job:
     parameters: dict[str, Parameter]
     limits: Limits
     memory: int
-    """Bytes that it may have besides the rows that it reads."""
+    """Bytes that it may use besides the rows that it reads."""
     tables: dict[str, tuple[int, int]]
     """Where each table begins in the first file, and its bytes there."""
 
 
 def work(channel: "Connection[Any, Any]", files: list[int]) -> None:
-    """Run one job. The answer is JSON: empty, or with the text of an error."""
+    """Run one job from `channel`. The answer is a JSON object: empty, or with the reason of a failure."""
     job: Job = pickle.loads(channel.recv_bytes(MOST_JOB))  # noqa: S301 - from the app itself
     given, result = files
     os.nice(LESS_URGENT)

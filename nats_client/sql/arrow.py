@@ -1,4 +1,4 @@
-"""Rows as tables of Arrow, which DuckDB reads, and results of DuckDB as snapshots."""
+"""Converts rows to Arrow tables, which DuckDB reads, and DuckDB's results to snapshots."""
 
 import contextlib
 from collections.abc import Collection, Mapping
@@ -17,7 +17,7 @@ from ..table.snapshot import Snapshot
 from ..table.values import EXACT, Batch, Coded, Codes, Floats, Ints, Mixed, number_text
 
 TIME = pa.timestamp("us", "UTC")
-"""Of times in SQL: DuckDB does not subtract those in nanoseconds, nor add an interval to them."""
+"""The type of times in SQL: in nanoseconds, DuckDB could neither subtract them nor add an interval."""
 OWN = ("_time", "_seq", "_subject")
 """Columns that rows of a stream have besides their payload's."""
 _ISO_MS = 1 + 2 * 3
@@ -25,7 +25,7 @@ _ISO_MS = 1 + 2 * 3
 _NAMES = ("_time", "time")
 
 Table: TypeAlias = Snapshot | Batch | pa.Table | pd.DataFrame
-"""What SQL reads."""
+"""The kinds of table that SQL reads."""
 
 
 def names_of(table: Table) -> list[str]:
@@ -42,13 +42,14 @@ def names_of(table: Table) -> list[str]:
 
 
 def arrow_table(table: Table, columns: Collection[str] | None = None) -> pa.Table:
-    """A table of Arrow with the rows of `table`, without copies where the types allow.
+    """An Arrow table with the rows of `table`, without copies where the types allow.
 
     Rows of a stream have `_time` (timestamp in UTC), `_seq`, `_subject`, their named tokens, and the columns
-    of the payload: numbers (integers if all are; a missing one is NULL, as is NaN), texts and times. Times
-    are rounded down to microseconds.
-    `columns`: only those with these lower-case names; None for all. A batch has NULL in columns that no
-    message of it has.
+    of the payload: numbers, texts and times. Numbers are integers if all of a column are; missing values and
+    NaN are NULL. Times are rounded down to microseconds.
+
+    `columns`: lower-case names of the only columns to convert; None for all. A column that no message of a
+    batch has is NULL.
     """
     wanted = names_of(table)
     if columns is not None:
@@ -109,7 +110,7 @@ def _iso(times: IsoTimes) -> pa.Array:
 
 
 def _numbers(values: Floats, integral: bool) -> pa.Array:
-    # Integers of a batch may have gaps, and from 2**53 on a float holds no exact one.
+    # Integers of a batch may have gaps, and from 2**53 on a float is not exact.
     held = np.abs(values) < EXACT
     if integral and (held | np.isnan(values)).all():
         return pa.array(np.where(held, values, 0).astype(np.int64), mask=None if held.all() else ~held)
@@ -117,7 +118,7 @@ def _numbers(values: Floats, integral: bool) -> pa.Array:
 
 
 def _mixed(values: Mixed) -> pa.Array:
-    """As most of the values are, like a column of a window."""
+    """Numbers or texts, whichever most of the values are, as in a column of a window."""
     bare = ~np.isnan(values.numbers)
     texts = np.array([text is not None for text in values.texts], dtype=bool)
     if bare.sum() >= (texts & ~bare).sum():
@@ -168,8 +169,11 @@ def _text(value: object) -> str | None:
 
 
 class ResultRows:
-    """Turns the results of one statement into snapshots. Equal texts have the same code in all of them, and
-    ordinals go on where a result only has more rows at its end."""
+    """Turns the results of one statement into snapshots.
+
+    Equal texts have the same code in all snapshots. Ordinals continue if a result has the rows of the previous
+    one, perhaps without its oldest, and more rows at its end.
+    """
 
     def __init__(self) -> None:
         self._labels: dict[str, Labels] = {}
@@ -178,9 +182,12 @@ class ResultRows:
         self._last: Snapshot | None = None
 
     def snapshot(self, result: pa.Table, now: int) -> Snapshot:
-        """The rows of `result`, ordered by its timestamps `_time` or `time`; without those, all have the time
-        `now` (ns since the epoch, UTC). Columns become numbers, texts and times; a number beyond float64 is
-        rounded, an interval becomes its seconds, and anything else text. Rows without a time are left out."""
+        """The rows of `result`, ordered by its timestamp column `_time` or `time`.
+
+        Without such a column all rows have the time `now` (ns since the epoch, UTC). With it, rows without a
+        time are left out. Columns become numbers, texts and times. A number that float64 cannot hold is
+        rounded, an interval becomes its seconds, and any other value becomes text.
+        """
         named = next((name for name in _NAMES if _is_time(result, name)), None)
         if named is not None:
             times = result.column(named).combine_chunks()
@@ -204,7 +211,7 @@ class ResultRows:
         return made
 
     def _placed(self, made: Snapshot) -> Snapshot:
-        """`made` with ordinals of the snapshot before it, if its rows continue those."""
+        """`made` with ordinals that continue those of the previous snapshot, if its rows do."""
         last = self._last
         if last is not None and made.columns == last.columns and len(last):
             start = int(np.searchsorted(last.time, made.time[0])) if len(made) else len(last)
@@ -240,7 +247,7 @@ class ResultRows:
             array = pa.array([_text(value) for value in array.to_pylist()], pa.string())
         coded = array.dictionary_encode()
         labels = self._labels.setdefault(name, Labels())
-        if len(labels.texts) > max(4096, 4 * len(array)):  # those of rows that are gone
+        if len(labels.texts) > max(4096, 4 * len(array)):  # most are labels of rows that are gone
             labels = self._labels[name] = Labels()
             self._last = None
         indices = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -267,7 +274,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _seconds(array: pa.Array) -> pa.Array:
-    """Intervals and durations in seconds, a month as 30 days, as epoch() of DuckDB has it."""
+    """Intervals and durations in seconds. A month is 30 days, as in DuckDB's epoch()."""
     if pa.types.is_duration(array.type):
         return pa.array(array.cast(pa.duration("ns"), safe=False).cast(pa.int64()).to_numpy(False) / 1e9)
     parts = np.dtype([("months", "i4"), ("days", "i4"), ("ns", "i8")])
@@ -277,7 +284,7 @@ def _seconds(array: pa.Array) -> pa.Array:
 
 
 def _ns(array: pa.Array) -> Ints:
-    """Times in ns since the epoch, UTC; the least integer if missing. Those beyond its range are missing."""
+    """Times in ns since the epoch, UTC; MISSING["ns"] for a missing time."""
     kind = array.type
     if pa.types.is_date(kind):
         array = array.cast(pa.timestamp("s"))

@@ -11,12 +11,12 @@ from ..environment import SQL_SECONDS
 from .guard import Statement
 
 PATIENCE = 6
-"""How many times its seconds of processor time a statement may take: others go first."""
+"""The time that a statement may take, as a multiple of its processor time: other threads go first."""
 _BATCH = 65_536
 
 Single = str | int | float | bool | datetime | None
 Parameter = Single | tuple[Single, ...]
-"""What SQL may be bound to. A tuple is a list."""
+"""A value that a parameter may be bound to. A tuple becomes a list."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Limits:
     """The limits of one statement."""
 
     seconds: float = field(default_factory=SQL_SECONDS.read)
-    """Of processor time. It may take PATIENCE times as long where the machine is busy."""
+    """Processor time. On a busy machine the statement may take PATIENCE times as long."""
     rows: int = 1_000_000
     nbytes: int = 128 << 20
     """Bytes of the result."""
@@ -49,8 +49,8 @@ def read(
     parameters: Mapping[str, Parameter],
     limits: Limits,
 ) -> pa.Table:
-    """The result of `statement` over what is registered with the connection. Raises SqlError with the limit
-    that was reached, and DuckDB's errors."""
+    """The result of `statement` over the tables that are registered with the connection. Raises SqlError with
+    the limit that was reached, and DuckDB's errors."""
     sql = statement.sql.rstrip().rstrip(";")
     bound = {
         name: list(value) if isinstance(value, tuple) else value for name, value in parameters.items()
@@ -58,7 +58,7 @@ def read(
     try:
         relation = connection.sql(sql, params=bound)
     except (duckdb.BinderException, duckdb.CatalogException):
-        connection.execute(sql, bound)  # fails as well, and says where
+        connection.execute(sql, bound)  # fails as well, with the place of the mistake
         raise
     reader = relation.to_arrow_reader(_BATCH)
     batches, rows, nbytes = [], 0, 0

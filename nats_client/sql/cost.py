@@ -1,9 +1,9 @@
-"""What an expression of one row may cost: bytes of all that it makes, from the bytes of the row's texts.
+"""Bounds the cost of an expression of one row: the bytes of all values that it makes.
 
-DuckDB neither counts the values that a function makes nor can be interrupted within one. Most functions make
-no more than they get. Others make more, which multiplies where they are nested, such as replace(), hex() and
-casts; and a few go through all pairs of characters of two texts, such as levenshtein(). The bound is rough
-and never too low: it is not reached by what anybody needs of a message.
+The bound depends on the bytes of the row's texts. DuckDB neither counts the values that a function makes, nor
+can it be interrupted within a function. Most functions return no more than they get. Some return more, such as
+replace(), hex() and casts, and nesting multiplies that. A few go through all pairs of characters of two texts,
+such as levenshtein(). The bound is rough but never too low, and no expression of practical use reaches it.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ T = TypeVar("T", float, Floats)
 MOST = 64 << 20
 """Bytes that the expressions may make at once."""
 SHORT = 16
-"""Bytes of a text with which every expression must be within MOST."""
+"""Bytes of a row's texts for which every expression must stay within MOST."""
 _VALUE = 32.0
 """Bytes of a number, a time or a truth."""
 _GROWS = {
@@ -26,7 +26,7 @@ _GROWS = {
     "bin": 8, "base64": 2, "to_base64": 2, "url_encode": 3, "regexp_escape": 2, "string_split": 17,
     "strftime": 16,
 }  # fmt: skip
-"""Functions whose value has more bytes than the texts they get, and how many times as many at most."""
+"""Functions whose value may have more bytes than their arguments, and the maximum ratio."""
 _SMALL = {
     "ascii", "bit_count", "char_length", "contains", "dayname", "ends_with", "format_bytes", "hamming",
     "hash", "ilike_escape", "instr", "isfinite", "isinf", "isnan", "jaccard", "json_array_length",
@@ -36,10 +36,11 @@ _SMALL = {
     "strpos", "strptime", "suffix", "try_strptime", "typeof", "unicode", "~~", "!~~", "~~*", "!~~*", "~~~",
     "^@",
 }  # fmt: skip
-"""Functions of texts whose value is small. Of others it is taken to have the bytes of all that they get."""
+"""Functions of texts whose value is small. The value of any other function is taken to have the bytes of all
+its arguments."""
 _PAIRS = {"levenshtein": 1, "editdist3": 1, "damerau_levenshtein": 8, "jaro_similarity": 1,
           "jaro_winkler_similarity": 1}  # fmt: skip
-"""Functions that go through all pairs of characters of two texts, and the bytes for each pair."""
+"""Functions that go through all pairs of characters of two texts, and their bytes per pair."""
 _PATTERNS = frozenset({"regexp_matches", "regexp_full_match", "regexp_extract", "regexp_replace"})
 _PATHS = frozenset(
     {"json_extract", "json_extract_string", "json_extract_path", "json_extract_path_text", "->", "->>"}
@@ -54,7 +55,7 @@ _TEXT_TYPES = frozenset({"varchar", "text", "string", "char", "blob", "bytea", "
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes: `fixed`, and more for each byte of the row's texts, and for each pair of such bytes."""
+    """Bytes: `fixed`, plus `each` per byte of the row's texts, plus `pair` per pair of such bytes."""
 
     fixed: float = 0.0
     each: float = 0.0
@@ -68,8 +69,8 @@ class Cost:
         return Cost(self.fixed * factor, self.each * factor, self.pair * factor)
 
     def pairs(self, other: "Cost") -> "Cost":
-        """One byte for each pair of a byte here and one there. Raises OverflowError where that is more than a
-        row's texts can be bounded for."""
+        """The cost of one byte for each pair of a byte of this cost and a byte of `other`. Raises
+        OverflowError if it would grow faster than with the square of the row's texts."""
         if self.pair * (other.pair + other.each) or other.pair * self.each:
             raise OverflowError
         return Cost(
@@ -79,7 +80,7 @@ class Cost:
         )
 
     def of(self, nbytes: T) -> T:
-        """The bytes for a row whose texts have `nbytes`, or for each of many."""
+        """The bytes for a row whose texts have `nbytes`; for an array, those of each row."""
         return self.fixed + self.each * nbytes + self.pair * nbytes * nbytes
 
 
@@ -96,7 +97,7 @@ def cost_of(tree: Mapping[str, Any]) -> Cost:
 
 
 def _length(node: Mapping[str, Any], total: list[Cost]) -> Cost:
-    """The bytes of the value of `node`; all that is made for it is added to `total`."""
+    """The bytes of the value of `node`. The bytes of all values made for it are added to `total`."""
     kind = node["class"]
     if kind == "COLUMN_REF":
         return Cost(_VALUE, 1.0)
