@@ -33,7 +33,7 @@ AHEAD = 0.1
 _UNKNOWN = -1
 _CLEARLY = 10  # a series replaces a drawn one if it has more than twice as many values plus this
 CHOOSE_EVERY = 5.0
-"""Seconds between two applications of the choice of series, by another rule than the busiest."""
+"""Seconds between two applications of the choice of series, if its rule is not "busiest"."""
 
 ROUND_STEPS = [
     number * unit
@@ -79,11 +79,10 @@ class Changes:
     """Index of the series into which all undrawn ones are folded."""
     future: int
     origin: int
-    """A bin near those that change, the same for all browsers and until the epoch is over."""
+    """A bin near those that change. It is the same for all browsers, and for the whole epoch."""
     cells: Cells
     held: list[tuple[int, int, float]]
-    """If this is everything, of a chart whose values hold: series, bin and value of the newest value before
-    the first bin, of each series that had one."""
+    """If `whole` and values hold: series, bin and value of each series' newest value before the first bin."""
     packed: dict[bool, bytes] = field(default_factory=dict)
     """The cells in each of the two wire formats, cached after the first packing."""
 
@@ -117,11 +116,12 @@ class _Seen:
 
 
 class Bins:
-    """Minimum and maximum per series and time bin, for one chart on one feed. `most` series are separate,
-    those that `choice` chooses. All others are folded into one, named by their number ("37 others"), with the
-    minimum and maximum of all of them. `step` is the width of a bin in ns, by default step_for(look_back).
-    With `hold` each bin also has its newest value, and each series the newest one that has left the
-    look-back.
+    """Minimum and maximum per series and time bin, for one chart on one feed.
+
+    The `most` series that `choice` chooses are separate. All others are folded into one, named by their number
+    ("37 others"), with the minimum and maximum of all of them. `step` is the width of a bin in ns, by default
+    step_for(look_back). With `hold` each bin also has its newest value, and each series has its newest value
+    that has left the look-back.
 
     With `facet`, a text column, the rows of each of its values are split into series by `color`. The name of
     such a series is the value of `facet`, BETWEEN, and its name otherwise.
@@ -316,9 +316,11 @@ class Bins:
             return self.epoch, self._now - self._look_back
 
     def hold_before(self, epoch: int, rows: Snapshot) -> None:
-        """Take the newest row of each series from before the look-back, as it was when lacks_before() gave
-        this epoch: their values hold until the next ones, also of series without a row since. Series for
-        which there is no room are left out. A no-op if that epoch is over."""
+        """Take the newest row of each series from before the look-back that lacks_before() returned.
+
+        Each value holds until the next one of its series, even if the series has had no row since. Series for
+        which there is no room are left out. A no-op if `epoch` is over.
+        """
         with self._lock:
             if epoch != self.epoch:
                 return
@@ -336,8 +338,8 @@ class Bins:
             return self.epoch, self._others, [seen.row.copy() for seen in self._seen]
 
     def numbers(self, snapshot: Snapshot) -> dict[str, Numbers]:
-        """The newest, the greatest and the mean value in the look-back, by the name of the series. Worked out
-        only while somebody asks. Call update() with the snapshot first. Raises ColumnError."""
+        """The newest, the greatest and the mean value in the look-back, by the name of the series. Computed
+        only on request. Call update() with the snapshot first. Raises ColumnError."""
         with self._lock:
             if self._values is None:
                 self._values = SeriesValues(self, self._capacity)
@@ -347,9 +349,11 @@ class Bins:
             return dict(zip(self.names, found, strict=False)) if epoch == self.epoch else {}
 
     def undrawn(self, snapshot: Snapshot, part: str, most: int) -> tuple[list[str], int]:
-        """Of the series that are folded into one and have values in the look-back, the first `most` by name
-        whose names contain `part`, whatever its case; and how many there are. Call update() with the snapshot
-        first. Raises ColumnError."""
+        """The names of undrawn series that contain `part`, and how many there are.
+
+        These are the series that are folded into one and have values in the look-back. Case is ignored. Only
+        the first `most` by name are returned. Call update() with the snapshot first. Raises ColumnError.
+        """
         labels = self.codes(snapshot)[1] if self.split_by and len(snapshot) else []
         with self._lock:
             if self._others is None:
@@ -412,7 +416,7 @@ class Bins:
         self._null[:, places] = False
 
     def _keep_newest(self, newest: Newest, bins: Ints, places: Ints) -> None:
-        """Keep the newest values of bins that are cleared; of a null, that there is none."""
+        """Keep the newest values of bins that are cleared. A null means that the series holds no value."""
         filled = newest.time[:, places] > NEVER
         for row in np.flatnonzero(filled.any(axis=1)).tolist():
             at = int(np.flatnonzero(filled[row])[-1])
@@ -447,8 +451,8 @@ class Bins:
         )
 
     def _choice_is_due(self, snapshot: Snapshot) -> bool:
-        """True if the choice of series may have another result now. While a replay brings rows, after each
-        time that they have doubled."""
+        """True if the choice of series may have another result now: after CHOOSE_EVERY, or once the rows have
+        doubled, as in a replay."""
         if self.choice.rule == "busiest" or self._others is None:
             return False
         version, rows = self._chosen_of
@@ -550,7 +554,7 @@ class Bins:
         if len(snapshot):
             first = self._first.of(snapshot)
             oldest = max(self._edge, min(first // self.step, oldest))
-        # Marked as changed: if a late row moves the oldest time back again, browsers must learn that these
+        # Marked as changed: if a late row moves the oldest time back again, browsers must be sent that these
         # bins are empty.
         self._clear(self._oldest, oldest, self.version)
         self._oldest = oldest
@@ -624,7 +628,7 @@ class Bins:
         try:
             values = rows.numbers(field)
         except ColumnError:
-            return  # texts that are no numbers
+            return  # texts that are not numbers
         codes, labels = self.codes(rows)
         newest: dict[int, int] = {}
         for at in np.argsort(rows.time, kind="stable").tolist():

@@ -1,4 +1,4 @@
-"""Conditions of values: what is to be noticed, as text such as "> 90 for 10s"."""
+"""Conditions of values, written as text such as "> 90 for 10s"."""
 
 import math
 import re
@@ -24,16 +24,16 @@ _EXAMPLES = 'Write for example 90, "< 10 for 30s", "outside 10..90", "changed" o
 
 @dataclass(frozen=True)
 class Condition:
-    """What is to be noticed about the values of a series. Equal conditions have equal results."""
+    """A condition to watch for in the values of a series. Equal conditions have equal results."""
 
     kind: Kind
     low: float = math.nan
     high: float = math.nan
-    """The limits: both of a range, one of the others, none of "changed" and "silent"."""
+    """The limits. A range has both, "changed" and "silent" have none, other kinds have one. NaN for none."""
     reached: bool = False
     """True if the limit itself is enough: >= and <=."""
     lasting: int = 0
-    """How long it must hold to be noticed, ns. Of "silent": how long no value came."""
+    """How long the condition must hold to count, ns. For "silent": the time without a value."""
 
     @property
     def limits(self) -> tuple[float, ...]:
@@ -41,7 +41,8 @@ class Condition:
         return tuple(limit for limit in (self.low, self.high) if not math.isnan(limit))
 
     def holds(self, values: Floats) -> npt.NDArray[np.bool_]:
-        """For which values it holds. Not for "changed" and "silent", which one value cannot tell."""
+        """True for each value for which the condition holds. Raises ThresholdError for "changed" and "silent",
+        which cannot be decided from single values."""
         match self.kind:
             case "above":
                 return values >= self.high if self.reached else values > self.high
@@ -66,12 +67,16 @@ class Condition:
 
 
 def parse_condition(given: object, name: str = "") -> Condition:
-    """Read a condition: a number, also as text, above which values are noticed; "> 90", ">= 90", "< 10",
-    "<= 10", "outside 10..90" or "inside 10..90", the limits of a range being inside; "changed", for a
-    value that differs from the one before. Behind it may stand how long it must hold to be noticed, as in
-    "> 90 for 10s". "silent for 30s" is noticed when no value came for that long.
+    """Parse a condition.
 
-    Raises ThresholdError, which names the value and `name`, if it is anything else.
+    - a number, or a number as text: holds above it
+    - "> 90", ">= 90", "< 10" or "<= 10"
+    - "outside 10..90" or "inside 10..90"; the limits themselves are inside
+    - "changed": a value differs from the previous one
+    - "silent for 30s": no value has arrived for that long
+
+    All but "changed" may end with the time for which the condition must hold, as in "> 90 for 10s". Raises
+    ThresholdError, which names the value and `name`, for anything else.
     """
     what = f"The condition {name!r}" if name else "The condition"
     wrong = f"{what} is {_short(given)}, which is none. {_EXAMPLES}"

@@ -110,7 +110,7 @@ def _goes_on(before: Snapshot, now: Snapshot) -> bool:
 
 
 def _grouped(intervals: Ints, codes: Ints) -> list[tuple[int, Ints, Ints]]:
-    """Of rows: each interval, its codes in ascending order, and how many rows each of those has."""
+    """For each interval of the rows: the interval, its codes ascending, and the number of rows per code."""
     if not len(intervals):
         return []
     start, least = int(intervals.min()), int(codes.min())
@@ -132,13 +132,13 @@ def _grouped(intervals: Ints, codes: Ints) -> list[tuple[int, Ints, Ints]]:
 
 
 class TextCounts(IntervalCounts):
-    """The codes are those of the labels of the text column `by`, plus one; 0 is for rows without a value, or
-    all of them if `by` is None."""
+    """Counts by the text column `by`. A code is that of the label plus one. Code 0 is for rows without a value,
+    or for all rows if `by` is None."""
 
     def __init__(self, step: int, by: str | None) -> None:
         self.by = by
         self.labels: list[str] = []
-        """The label of code n + 1 is at place n."""
+        """The label of code n + 1 is at index n."""
         super().__init__(step)
 
     def _start_over(self, first: int, last: int) -> None:
@@ -146,7 +146,7 @@ class TextCounts(IntervalCounts):
         self._total = np.zeros(1, dtype=np.int64)  # by code, of the intervals up to now
 
     def busiest(self, most: int) -> list[tuple[int, int]]:
-        """The `most` codes with the most rows and how many those are, the most first."""
+        """The `most` codes with the most rows, each with its number of rows, in descending order."""
         held = np.flatnonzero(self._total)
         counts = self._total[held]
         if len(held) > most:

@@ -20,10 +20,10 @@ Structured = npt.NDArray[np.void]
 
 
 class Noticing(ABC):
-    """Takes the new rows of a feed, per value of the text column `color`, for one look-back. Thread-safe."""
+    """Processes the new rows of a feed, per value of the text column `color`, for one look-back. Thread-safe."""
 
     ended_at: ClassVar[str]
-    """The field of what was noticed that says when it was over."""
+    """The field of an entry that holds the time when it was over."""
 
     def __init__(self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition) -> None:
         self.field = field
@@ -40,8 +40,8 @@ class Noticing(ABC):
         self._start_over()
 
     def update(self, snapshot: Snapshot, now: int) -> None:
-        """Process the new rows, and drop what was over before the look-back, which ends at `now` (ns since
-        the epoch, UTC). Raises ColumnError if a column does not exist or is of another kind."""
+        """Process the new rows, and drop entries that were over before the look-back, which ends at `now` (ns
+        since the epoch, UTC). Raises ColumnError if a column does not exist or is of another kind."""
         with self._lock:
             self._now = max(self._now, now)
             of_age = self._too_early is not None and self._too_early <= self._now + self._ahead
@@ -74,14 +74,15 @@ class Noticing(ABC):
         """Process the rows with an ordinal of at least `start`."""
 
     def _forget(self) -> None:
-        """Drop what was over before the look-back."""
+        """Drop entries that were over before the look-back."""
         edge = self._now - self._look_back
         self._past = self._past[self._past[self.ended_at] >= edge]
         for number in [number for number in self._further if number < edge // self._step]:
             del self._further[number]
 
     def _codes(self, snapshot: Snapshot, start: int, times: Ints, held: Truths) -> tuple[Ints, Truths]:
-        """The series of rows, and which of those that are `held` count: not those too far in the future."""
+        """The code of each row's series, and which of the `held` rows count: those not too far in the future
+        and with a series."""
         codes = np.zeros(len(times), dtype=np.int64)
         if self.color:
             texts, self._labels = snapshot.codes(self.color, start)

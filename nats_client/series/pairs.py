@@ -8,9 +8,9 @@ from ..table.snapshot import Snapshot
 from ..table.values import Codes
 
 BETWEEN = "\x1f"
-"""What is between the two values in a label. In a value it is a blank."""
+"""The separator of the two values in a label. Within a value it is replaced by a blank."""
 _MOST = 4
-"""Generations whose codes are kept: readers of the one before may still be at work."""
+"""Generations whose codes are kept, because readers of an earlier one may still be at work."""
 
 
 class _Known:
@@ -31,8 +31,8 @@ class Pairs:
         self._known: dict[tuple[int, int, int], _Known] = {}
 
     def codes(self, snapshot: Snapshot, start: int | None = None) -> tuple[Codes, list[str]]:
-        """As Snapshot.codes: -1 where one of the two values is missing. A label is both values, with BETWEEN
-        between them. Raises ColumnError, naming what exists."""
+        """As Snapshot.codes: -1 where one of the two values is missing. A label is both values, separated by
+        BETWEEN. Raises ColumnError, which names the existing columns."""
         (ones, first), (others, second) = (snapshot.codes(name, start) for name in self._names)
         held = (ones >= 0) & (others >= 0)
         each, places = np.unique(ones[held].astype(np.int64) << 32 | others[held], return_inverse=True)

@@ -55,9 +55,9 @@ def ask_apart(
 ) -> pa.Table:
     """The result of a statement over the tables `given`, by name, as ask() returns it. Blocks until then.
 
-    `parameters`: bound to `$name`. `stop` ends it from another thread. Raises SqlError: with the place and the
-    nearest name if the SQL is wrong, or with the limit that was reached. Raises SqlEnded if the process was
-    killed, but not by its limits or by this one.
+    `parameters`: bound to `$name`. `stop` ends it from another thread. Raises SqlError: with the place and
+    the nearest name if the SQL is wrong, or with the limit that was reached. Raises SqlEnded if something
+    else killed the process.
     """
     limits = limits or Limits()
     used = {name: given[name] for name in sorted(statement.tables)}

@@ -171,8 +171,8 @@ def _text(value: object) -> str | None:
 class ResultRows:
     """Turns the results of one statement into snapshots.
 
-    Equal texts have the same code in all snapshots. Ordinals continue if a result has the rows of the previous
-    one, perhaps without its oldest, and more rows at its end.
+    Equal texts have the same code in all snapshots. Ordinals continue if a result has the rows of the
+    previous one, perhaps without its oldest, and more rows at its end.
     """
 
     def __init__(self) -> None:
@@ -284,7 +284,7 @@ def _seconds(array: pa.Array) -> pa.Array:
 
 
 def _ns(array: pa.Array) -> Ints:
-    """Times in ns since the epoch, UTC; MISSING["ns"] for a missing time."""
+    """Times in ns since the epoch, UTC; MISSING["ns"] for a missing time or one beyond the range of ns."""
     kind = array.type
     if pa.types.is_date(kind):
         array = array.cast(pa.timestamp("s"))

@@ -1,9 +1,10 @@
 """Bounds the cost of an expression of one row: the bytes of all values that it makes.
 
 The bound depends on the bytes of the row's texts. DuckDB neither counts the values that a function makes, nor
-can it be interrupted within a function. Most functions return no more than they get. Some return more, such as
-replace(), hex() and casts, and nesting multiplies that. A few go through all pairs of characters of two texts,
-such as levenshtein(). The bound is rough but never too low, and no expression of practical use reaches it.
+can it be interrupted within a function. Most functions return no more than they get. Some return more, such
+as replace(), hex() and casts, and nesting multiplies that. A few go through all pairs of characters of two
+texts, such as levenshtein(). The bound is rough but never too low, and no expression of practical use reaches
+it.
 """
 
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class Cost:
 
     def pairs(self, other: "Cost") -> "Cost":
         """The cost of one byte for each pair of a byte of this cost and a byte of `other`. Raises
-        OverflowError if it would grow faster than with the square of the row's texts."""
+        OverflowError if it would grow faster than the square of the texts' bytes."""
         if self.pair * (other.pair + other.each) or other.pair * self.each:
             raise OverflowError
         return Cost(

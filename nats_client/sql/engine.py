@@ -19,25 +19,25 @@ from .guard import Statement, check_select, connect, details, translated
 LESS_URGENT = 5
 """Added to the niceness of threads that run SQL (see nice(1)), where the system has it for threads."""
 KEPT = 4
-"""Idle databases that are kept for the next statement; opening one takes some milliseconds."""
+"""Maximum number of idle databases kept for later statements; opening one takes some milliseconds."""
 GRACE = 1.0
 """Seconds that a stopped statement gets to end. After that its thread is left alone."""
 LOOK_EVERY = 0.05
 """Seconds between two checks of whether a statement has to end."""
 STUCK = 2
-"""Statements that could not be stopped, at which no new ones begin."""
+"""Number of statements that could not be stopped from which on no new one begins."""
 
 
 class Stop:
-    """Ends a statement from another thread, and says what it took."""
+    """Ends a statement from another thread, and holds its processor time."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self.spent = 0.0
-        """Seconds of processor time of all statements with this."""
+        """Seconds of processor time of all statements that were given this object."""
 
     def stop(self) -> None:
-        """End it now, or when it begins."""
+        """End the statement now, or as soon as it begins."""
         self._event.set()
 
     @property
@@ -60,7 +60,7 @@ class _Execution:
     error: BaseException | None = None
     connection: duckdb.DuckDBPyConnection | None = None
     clock: int | None = None
-    """That of the thread's processor time. Only the thread itself can ask for it safely."""
+    """The ID of the thread's processor-time clock. Only the thread itself can get it safely."""
     spent: float = 0.0
     """Seconds of processor time, once it has ended."""
 
@@ -72,10 +72,11 @@ def ask(
     limits: Limits | None = None,
     stop: Stop | None = None,
 ) -> pa.Table:
-    """The result of `sql` over the tables `given`, by name. Blocks until it is there, and may take long.
+    """The result of `sql` over the tables `given`, by name. Blocks until then, which may take long.
 
     `parameters`: bound to `$name`, never pasted. `stop` ends it from another thread. Raises SqlError: with
-    the place and the nearest name if the SQL is wrong, or with the limit that was reached.
+    the place and the nearest name if the SQL is wrong, with the limit that was reached, or if a parameter has
+    no value.
     """
     limits, parameters = limits or Limits(), dict(parameters or {})
     statement = check_select(sql, tuple(given)) if isinstance(sql, str) else sql
@@ -124,7 +125,7 @@ def ask(
 
 
 def _spent(execution: _Execution) -> float:
-    """Seconds of processor time of its thread; 0 where the system does not tell."""
+    """Seconds of processor time of its thread so far; 0 if the system does not report it."""
     if execution.clock is None:
         return 0.0
     try:
@@ -152,7 +153,7 @@ def _work(execution: _Execution) -> None:
         if execution.stopped or _leaving.is_set():
             raise SqlError("The query was stopped.")
         connection = _idle.pop() if _idle else connect()
-    except BaseException as error:  # the asker raises it
+    except BaseException as error:  # ask() raises it
         execution.error = error
         _running.pop(execution, None)
         execution.ended.set()
@@ -193,7 +194,7 @@ def _lower() -> None:
 
 @atexit.register
 def _end_all() -> None:
-    """A thread that is still inside DuckDB when Python ends would abort the process."""
+    """End all statements, because a thread still inside DuckDB when Python ends would abort the process."""
     _leaving.set()
     for execution, worker in list(_running.items()):
         _end(execution, worker)

@@ -1,8 +1,8 @@
 """Scalar SQL expressions over one row: `where` and `columns` of a feed.
 
-DuckDB's own parser reads them. An expression may name fields, and call functions of a list; it may not
-select, aggregate, or make rows or lists. So what it costs grows with the rows and with their texts, and with
-nothing else; cost.py says by how much.
+DuckDB's own parser reads them. An expression may name fields and call the functions of a list. It may not
+select, aggregate, or make rows or lists. So its cost grows only with the rows and with their texts; cost.py
+computes by how much.
 """
 
 import re
@@ -48,8 +48,8 @@ json_value json_valid json_type json_array_length json_contains
 + - * / // % ^ ** & | ~ << >> || ~~ !~~ ~~* !~~* ~~~ ^@ @ ! -> ->>
 """
 _FUNCTIONS = frozenset(_NAMES.split())
-"""Functions of the values of one message, and of nothing else: not of the clock, or of chance. They make no
-lists longer than a text, and DuckDB's other functions may be open to sql()."""
+"""Functions of the values of one message only, and not of the clock or of chance. They make no lists longer
+than a text. sql() may use others of DuckDB's functions as well."""
 _KINDS = {
     "COMPARISON", "CONJUNCTION", "CONSTANT", "COLUMN_REF", "FUNCTION", "OPERATOR", "CASE", "CAST", "BETWEEN",
     "COLLATE", "TYPE",
@@ -60,7 +60,7 @@ _BARE = "{0}"
 
 @dataclass(frozen=True)
 class Part:
-    """An expression without AND, OR and NOT on its top."""
+    """An expression without AND, OR or NOT at its top level."""
 
     fields: tuple[str, ...]
     """The fields that it names, in order of appearance, each once."""
@@ -68,7 +68,7 @@ class Part:
     _named: tuple[str, ...]
 
     def sql(self, put: Mapping[str, str]) -> str:
-        """The expression with other SQL in the place of each field."""
+        """The expression with the SQL in `put` in place of each field."""
         between = [*(put[name] for name in self._named), ""]
         return "".join(piece + other for piece, other in zip(self._pieces, between, strict=True))
 
@@ -79,14 +79,14 @@ class Expression:
 
     text: str
     parts: tuple[Part, ...]
-    """What its AND, OR and NOT join: itself if it has none of them on its top."""
+    """The parts that AND, OR and NOT join; the expression itself if its top level has none of them."""
     _joint: str
     cost: Cost
-    """What it may make of a row."""
+    """The bytes that it may make from one row."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that it names, each once. Those of nested objects are paths: a.b"""
+        """The fields that it names, each once. A field of a nested object is a path: a.b"""
         return tuple(dict.fromkeys(name for part in self.parts for name in part.fields))
 
     @property
@@ -100,8 +100,8 @@ class Expression:
 
 
 def parse_expression(text: str, what: str) -> Expression:
-    """Check an expression. `what` is what it is called in an error, such as "where". Raises SqlError, which
-    says what is wrong, and where in the text."""
+    """Check an expression. `what` is its name in errors, such as "where". Raises SqlError with the mistake
+    and its place in the text."""
     if not isinstance(text, str):
         raise SqlError(f"{what}: {text!r} is no text. Write an expression, such as \"level = 'error'\".")
     if len(text) > LONGEST:
@@ -141,7 +141,7 @@ def _parsed(text: str) -> Expression:
 
 
 def _joined(node: dict[str, Any], parts: list[Part]) -> str:
-    """How AND, OR and NOT join the parts of an expression, which are appended to `parts`."""
+    """A format string of AND, OR and NOT that joins the parts of an expression. Appends those to `parts`."""
     if node["class"] == "CONJUNCTION":
         word = " AND " if node["type"] == "CONJUNCTION_AND" else " OR "
         return f"({word.join(_joined(child, parts) for child in node['children'])})"
@@ -152,7 +152,7 @@ def _joined(node: dict[str, Any], parts: list[Part]) -> str:
 
 
 def _part(node: dict[str, Any]) -> Part:
-    # DuckDB writes the tree as SQL. A name that nobody can know marks the place of each field in it.
+    # DuckDB writes the tree as SQL. A random name, which no author can guess, marks the place of each field.
     mark, names = f"f{secrets.token_hex(8)}_", list[str]()
     for each, _ in _nodes(node, 0):
         if each["class"] == "COLUMN_REF":
@@ -165,13 +165,13 @@ def _part(node: dict[str, Any]) -> Part:
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
-    """A sentence with the name that is nearest to `wrong`, after a space; empty if none is near."""
+    """A sentence that suggests the name nearest to `wrong`, after a space; empty if none is near."""
     near = get_close_matches(wrong, list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def words_of(error: Exception) -> str:
-    """What DuckDB says of a mistake, on one line, without a full stop."""
+    """DuckDB's message of an error, on one line, without a full stop."""
     words = details(error).get("exception_message", "").partition("\n")[0]
     return re.sub(r"\s+", " ", words).strip().rstrip(".") or "it cannot be computed"
 

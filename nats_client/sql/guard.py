@@ -1,9 +1,9 @@
 """The guard around SQL: a statement reads the tables it was given and nothing else.
 
-Two walls. The connection has no files, network, extensions, Python variables or settings. The statement is
-one SELECT, by DuckDB's own parser, of the given tables and of functions that only compute. The second wall
-keeps the machine and the process out of the answers. It also keeps out functions that build one huge value,
-because DuckDB cannot be interrupted within a value.
+There are two walls. First, the connection has no files, network, extensions, Python variables or settings.
+Second, the statement is one SELECT, as DuckDB's own parser reads it, of the given tables and of functions
+that only compute. The second wall keeps details of the machine and the process out of the results. It also
+refuses functions that build one huge value, because DuckDB cannot be interrupted within a value.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ import duckdb
 from ..errors import SqlColumnError, SqlError, one_of
 
 MEMORY = "256MB"
-"""Memory of one connection. There is no disk to use beyond it."""
+"""Memory of one connection, which cannot spill to disk."""
 LONGEST = 20_000
-"""Characters of a statement."""
+"""Maximum characters of a statement."""
 LONGEST_APART = 100_000
-"""Characters of a statement that runs in a process of its own."""
+"""Maximum characters of a statement that runs in a process of its own."""
 CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -32,7 +32,7 @@ CONFIG = {
     "allow_community_extensions": "false",
     "python_enable_replacements": "false",  # otherwise FROM can read this program's variables
 }
-"""What every connection that runs somebody's SQL is opened with, whatever it reads."""
+"""The settings of every connection that runs SQL of others, whatever it reads."""
 TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "unnest"})
 """Table functions that only compute. Others read files, the catalog or the settings, change the database from
 within a SELECT, or contain further SQL."""
@@ -42,7 +42,7 @@ _NEVER_CALLED = re.compile(
     r"|getvariable|getenv|user|session_user|user_agent|version|in_search_path|show_.*|metadata_info"
     r"|nextval|currval|setval|setseed|txid_current|sleep.*|enable_.*|disable_.*|verif.*|.*serialize.*"
 )
-"""Functions that tell of the machine, the process or the catalog, change the session, or wait."""
+"""Functions that reveal the machine, the process or the catalog, change the session, or wait."""
 _HUGE = frozenset(
     {"array_resize", "bar", "format", "generate_series", "list_resize", "lpad", "printf", "range", "repeat",
      "rpad"}
@@ -72,13 +72,13 @@ class Statement:
     """A checked SELECT, or a checked expression."""
 
     sql: str
-    """What DuckDB gets: short units such as `INTERVAL 10 s` are written out."""
+    """The SQL for DuckDB: short units such as `INTERVAL 10 s` are written out."""
     given: str
-    """What was asked."""
+    """The SQL as the author wrote it."""
     tables: frozenset[str]
-    """The given tables that it reads, as they are given."""
+    """Those of the given tables that it reads, spelt as given."""
     columns: frozenset[str] | None
-    """Lower-case names of columns that it may read; None for all."""
+    """Lower-case names of the columns that it may read; None for all."""
     parameters: frozenset[str]
     """The names of its parameters, such as `region` for `$region`."""
     moment: bool
@@ -90,7 +90,7 @@ class Statement:
 
 
 def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
-    """An empty database in memory, that reads what is registered with it and nothing else. One thread."""
+    """An empty database in memory, with one thread. It reads only the tables that are registered with it."""
     connection = duckdb.connect(
         ":memory:",
         config={**CONFIG, "memory_limit": memory, "temp_directory": "", "threads": "1"},
@@ -106,9 +106,11 @@ def connect(memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
 
 
 def check_select(sql: str, tables: Collection[str], *, apart: bool = False) -> Statement:
-    """Check that `sql` is one SELECT of `tables` and of nothing else. Upper and lower case are the same in
-    names of tables and columns. `apart`: it runs in a process of its own, which is killed at its limits, so
-    that one value may be huge. Raises SqlError, which names the place."""
+    """Check that `sql` is one SELECT of `tables` and of nothing else.
+
+    Names of tables and columns are case-insensitive. `apart`: the statement runs in a process of its own,
+    which is killed at its limits, so one value may be huge. Raises SqlError with the place.
+    """
     return _checked(sql, tuple(sorted(tables)), apart)
 
 
@@ -123,8 +125,10 @@ def _checked(sql: str, tables: tuple[str, ...], apart: bool) -> Statement:
 
 def check_expression(expression: str, *, aggregate: bool = False) -> Statement:
     """Check that `expression` is one scalar expression: no subquery, aggregate, window, star or parameter.
-    With `aggregate`, aggregates may be in it. `sql` of the result is the expression. Raises SqlError, which
-    names the place."""
+
+    With `aggregate`, it may contain aggregates. `sql` of the result is the expression. Raises SqlError with
+    the place.
+    """
     return _checked_expression(expression, aggregate)
 
 
@@ -155,15 +159,15 @@ def _checked_expression(expression: str, aggregate: bool) -> Statement:
 
 
 def expression_tree(expression: str) -> tuple[dict[str, Any], int]:
-    """DuckDB's tree of an expression that was checked, and how many bytes come before the expression in its
-    places. Raises SqlError."""
+    """DuckDB's tree of a checked expression, and the offset in bytes of the expression in the tree's places.
+    Raises SqlError."""
     before = "SELECT (\n"
     tree: dict[str, Any] = _parsed(expression, f"{before}{expression}\n)", before)["select_list"][0]
     return tree, len(before)
 
 
 def expression_sql(tree: Mapping[str, Any]) -> str:
-    """The SQL of such a tree."""
+    """The SQL of a tree of expression_tree()."""
     node = {**_parsed("SELECT 1", "SELECT 1"), "select_list": [tree]}
     given = json.dumps({"error": False, "statements": [{"node": node}]})
     with _asking() as connection:
@@ -180,8 +184,8 @@ def to_text(values: Mapping[str, object]) -> dict[str, str]:
 def translated(
     error: BaseException, statement: Statement, known: Mapping[str, Collection[str]], memory: str = MEMORY
 ) -> SqlError:
-    """An error of DuckDB in our words. `known` names the columns of each table; `memory` is what the query
-    may have."""
+    """An error of DuckDB in our words. `known` holds the columns of each table; `memory` is the query's limit
+    of memory."""
     said = details(error)
     words, name = said.get("exception_message", "").partition("\n")[0], said.get("name", "")
     at = int(said["position"]) if said.get("position", "").isdigit() else None
@@ -209,7 +213,7 @@ def translated(
 
 
 def _nested(sql: str, names: Collection[str]) -> str:
-    """The column of a nested object, such as `disk.used`, that `sql` begins with, perhaps after a table's
+    """The column of a nested object, such as `disk.used`, at the beginning of `sql`, perhaps after a table's
     name; empty if there is none."""
     found = re.match(r"\w+(?:\.\w+)+", sql)
     written = found[0] if found else ""
@@ -227,7 +231,7 @@ def details(error: BaseException) -> dict[str, str]:
 
 
 class _Walk:
-    """Reads the tree of a statement and refuses what is not open to it."""
+    """Reads the tree of a statement and refuses everything that is not permitted."""
 
     def __init__(
         self, given: str, sql: str, tables: dict[str, str], before: int = 0, *, apart: bool = False
@@ -284,7 +288,8 @@ class _Walk:
             self._ours.pop()
 
     def _with(self, node: dict[str, Any]) -> bool:
-        """Take the WITH of a SELECT, whose names count for what follows in it."""
+        """Check the WITH of a SELECT, whose names are then known in the rest of the SELECT. Returns True if
+        there is one."""
         ctes = node.get("cte_map", {}).get("map") if isinstance(node.get("cte_map"), dict) else None
         if not ctes:
             return False
@@ -384,7 +389,8 @@ def _asking() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _parsed(given: str, sql: str, before: str = "", longest: int = LONGEST) -> dict[str, Any]:
-    """The tree of the one SELECT in `sql`, which is `before` and then `given`."""
+    """The tree of the one SELECT in `sql`, which begins with `before`. Raises SqlError with a place in
+    `given`."""
     if len(given) > longest:
         raise SqlError(f"The SQL has {len(given):,} characters. At most {longest:,} are read.")
     if "\0" in given:
@@ -417,8 +423,8 @@ def _parsed(given: str, sql: str, before: str = "", longest: int = LONGEST) -> d
 
 
 def _name_hint(sql: str, at: int | None) -> str:
-    """What to do if the word before byte `at` of `sql`, or that at it, is meant as a name and is one of SQL's
-    own; empty if there is none."""
+    """A hint if the word before byte `at` of `sql`, or the word there, is a reserved word that may be meant
+    as a name; empty otherwise."""
     if at is None or at < 0:
         return ""
     until = sql.encode()[:at].decode(errors="ignore")
@@ -430,7 +436,7 @@ def _name_hint(sql: str, at: int | None) -> str:
 
 @lru_cache(1)
 def _reserved() -> frozenset[str]:
-    """The words that are no name without quotes. The parser's connection is held."""
+    """The words that cannot be a name without quotes. The caller holds the parser's connection."""
     rows = _parser[0].execute(
         "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')"
     )
@@ -449,14 +455,14 @@ def aggregates() -> frozenset[str]:
 
 @lru_cache(1)
 def system_views() -> frozenset[str]:
-    """The names of DuckDB's own views, which tell of the process."""
+    """The names of DuckDB's own views, which reveal details of the process."""
     with _asking() as connection:
         rows = connection.execute("SELECT DISTINCT view_name FROM duckdb_views()").fetchall()
     return frozenset(name.lower() for (name,) in rows)
 
 
 def _written_out(sql: str) -> str:
-    """`sql` with short units of intervals written out: DuckDB's parser knows `10 seconds` and `'10 s'`."""
+    """`sql` with short units of intervals written out: DuckDB reads `10 seconds` and `'10 s'`, not `10 s`."""
     return _SHORT_UNIT.sub(
         lambda found: f"{found['before']}{_UNITS[found['unit'].lower()]}" if found["unit"] else found.group(),
         sql,
@@ -469,7 +475,7 @@ def _place(node: dict[str, Any]) -> int | None:
 
 
 def _error(given: str, sql: str, what: str, at: int | None) -> SqlError:
-    """An error at byte `at` of `sql`, at its place in `given`, which has short units."""
+    """An error at byte `at` of `sql`, with the line and the column in `given`, which has short units."""
     if at is None or at < 0:
         return SqlError(what)
     place = len(sql.encode()[:at].decode(errors="ignore"))

@@ -48,7 +48,7 @@ def quoted(name: str) -> str:
 
 
 def interval(length: pd.Timedelta) -> str:
-    """A length as SQL, in whole microseconds. Raises SqlError if it is less than one."""
+    """A length as SQL, in whole microseconds. Raises SqlError if it is shorter than a microsecond."""
     microseconds = length.value // 1000
     if microseconds < 1:
         raise SqlError("A length of less than a microsecond is too short.")
@@ -56,9 +56,11 @@ def interval(length: pd.Timedelta) -> str:
 
 
 def rate_sql(field: str, by: tuple[str, ...], over: pd.Timedelta | None = None) -> str:
-    """How fast a counter grows per second, at each row but the first of its series: since the row before it,
-    or since the first row of the last `over`. A counter that falls has begun again at 0, as in Prometheus. Of
-    rows with the same time the last one counts."""
+    """The SQL of how fast a counter grows per second, at each row but the first of its series.
+
+    The growth is measured from the previous row, or from the first row within the last `over`. A counter that
+    falls has started again at 0, as in Prometheus. Of rows with the same time the last one counts.
+    """
     series = "".join(f"{quoted(name)}, " for name in by)
     whose = f"PARTITION BY {series[:-2]} " if by else ""
     value = quoted(field)
@@ -92,8 +94,8 @@ FROM _stretches WHERE _seconds > 0"""  # noqa: S608 - as above
 
 
 def every_sql(length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str]) -> str:
-    """Aggregates per bucket of `length`, on a grid that begins at the epoch in UTC, and per series. Raises
-    SqlError if one of the expressions is none of aggregates."""
+    """The SQL of aggregates per bucket of `length` and per series. The grid of buckets begins at the epoch,
+    in UTC. Raises SqlError if `shows` is empty, an expression is not valid, or a name is taken."""
     if not shows:
         raise SqlError("every() needs what to show: n='count(*)', or mean='avg(ms)'.")
     for name, expression in shows.items():
@@ -111,7 +113,8 @@ def every_sql(length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str
 
 
 def rolling_sql(field: str, by: tuple[str, ...], length: pd.Timedelta, how: str) -> str:
-    """An aggregate of the values from `length` before each row's time up to that time, both included."""
+    """The SQL of an aggregate of the values from `length` before each row's time to that time, inclusive.
+    Raises SqlError if `how` is not valid."""
     if how not in AGGREGATES:
         raise SqlError(f"how={how!r} is not valid. " + one_of(how, get_args(Rolling), what="way"))
     series = "".join(f"{quoted(name)}, " for name in by)
@@ -125,7 +128,8 @@ def rolling_sql(field: str, by: tuple[str, ...], length: pd.Timedelta, how: str)
 
 
 def top_sql(field: str, by: str, most: int, how: str) -> str:
-    """The rows of the `most` series with the greatest value; of equal ones, the first by name."""
+    """The SQL of the rows of the `most` series with the greatest value; of equal series, the first by name.
+    Raises SqlError if `how` or `most` is not valid."""
     if how not in _TOP:
         raise SqlError(f"how={how!r} is not valid. " + one_of(how, get_args(Top), what="way"))
     if not isinstance(most, int) or not 1 <= most <= 1000:

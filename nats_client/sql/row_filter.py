@@ -1,9 +1,9 @@
 """Keeps the rows of a batch for which an expression is true, and adds computed columns.
 
 Each value has the type that it has in its own message: a number, an integer beyond 2**53, a text, a time in
-ISO 8601, or nothing. Rows with the same types are computed together. So what an expression says of a
-message does not depend on which others came with it, and a replay has the same rows as messages that come
-one by one.
+ISO 8601, or nothing. Rows with the same types are computed together. So the value of an expression for a
+message does not depend on the other messages of its batch, and a replay has the same rows as messages that
+arrive one by one.
 
 An expression that has no value for a row, because a field is of another type, a cast fails or a number is
 out of range, is NULL there. A row is kept where `where` is true.
@@ -43,17 +43,17 @@ from .row_values import (
 MOST_COLUMNS = 32
 """Computed columns of one feed."""
 MOST_AT_ONCE = 5_000
-"""Rows computed in one call, so that it can be stopped in between."""
+"""Maximum rows computed in one call, so that the filter can be stopped between two calls."""
 MOST_FIELDS = 1_000
-"""Names of fields kept to suggest one."""
+"""Maximum names of fields kept for suggestions."""
 MOST_PLANS = 1_000
-"""Combinations of types for which the SQL is kept."""
+"""Maximum combinations of types for which the SQL is kept."""
 MOST_NOTES = 5
-"""Reasons kept why an expression has no value."""
+"""Maximum reasons kept why an expression has no value."""
 
 _WORDS = ("missing", "a number", "an integer beyond 2**53", "text", "a time")
 _TYPES: dict[int, tuple[str, ...]] = {
-    # The types that are tried, in order: the first with which the expression can be computed.
+    # Tried in order; the first one with which the expression can be computed is used.
     NONE: ("NULL", "CAST(NULL AS DOUBLE)", "CAST(NULL AS VARCHAR)", "CAST(NULL AS TIMESTAMPTZ)"),
     NUMBER: ("{0}", "CASE WHEN {0} = trunc({0}) THEN TRY_CAST({0} AS BIGINT) END"),
     LARGE: ("TRY_CAST({0} AS HUGEINT)", "TRY_CAST({0} AS DOUBLE)"),
@@ -84,8 +84,8 @@ class _Plan:
 
 @dataclass
 class Seen:
-    """What is known of the messages read so far. Written in the thread that filters; any thread may read
-    it."""
+    """The fields and failures of the messages read so far. Only the filtering thread writes it; any thread
+    may read it."""
 
     fields: set[str] = field(default_factory=set)
     """Names of fields, up to MOST_FIELDS."""
@@ -126,8 +126,9 @@ class RowFilter:
         self._stopped = threading.Event()
 
     def names_used(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of the token `names` on which the expressions depend, the others empty; () if there are
-        none. A field called like a token is another field with the name than without it, so it counts too."""
+        """`names` with only the tokens on which the expressions depend; the other ones are empty. () if there
+        are none. A token counts as well if an expression names the payload field that it renames, such as
+        `payloadregion` for the token `region`."""
         bare = {
             name.removeprefix("payload" * n) for name in self.fields for n in range(name.count("payload") + 1)
         }
@@ -135,7 +136,7 @@ class RowFilter:
         return used if any(used) else ()
 
     def check(self) -> None:
-        """Raises SqlError if an expression cannot be computed whatever the fields hold, such as a function
+        """Raise SqlError if an expression cannot be computed with any types of its fields, such as a function
         with too few arguments."""
         every = [("where", self.where)] if self.where else []
         every += [(f"column {column.name!r}", column.expression) for column in self.columns]
@@ -143,7 +144,7 @@ class RowFilter:
             free = [name for name in part.fields if name not in self._given]
             kinds = (NUMBER, TEXT, TIME, NONE)
             some: Iterable[tuple[int, ...]] = itertools.product(kinds, repeat=len(free))
-            if len(free) > 3:  # the mistake is hardly one of types then
+            if len(free) > 3:  # too many combinations; the mistake is hardly one of types
                 some = ((kind,) * len(free) for kind in kinds)
             wrong: duckdb.Error | None = None
             for each in some:
@@ -162,7 +163,7 @@ class RowFilter:
             self._connection = connect()
 
     def stop(self) -> None:
-        """Stop what is being computed in another thread, which then raises StoppedError."""
+        """Stop the computation in another thread, which then raises StoppedError."""
         self._stopped.set()
         if self._connection is not None:
             self._connection.interrupt()
@@ -226,8 +227,8 @@ class RowFilter:
             seen.absent = tuple(name for name in seen.absent if name not in own)
 
     def _own_names(self, batch: Batch) -> dict[str, str]:
-        """The fields of a batch by the names that expressions have for them: a token or the envelope comes
-        first, as in Snapshot.named()."""
+        """The fields of a batch by the names that expressions use. Tokens and the envelope take precedence,
+        as in Snapshot.named()."""
         if not self._names:
             return {name: name for name in batch.values}
         found: dict[str, str] = {}
@@ -263,7 +264,7 @@ class RowFilter:
         return {name: free.get(name, fixed.get(name, TEXT)) for name in self.fields}
 
     def _missing_in(self, batch: Batch, column: Computed, rows: Ints) -> Truths:
-        """Which of the `rows` lack a field that the column needs: there it is missing, too, and no null."""
+        """True for the `rows` that lack a field of the column. In those the column is missing, not null."""
         own = self._own_names(batch)
         lacking = np.zeros(len(rows), dtype=np.bool_)
         for name in column.expression.fields:
@@ -276,7 +277,7 @@ class RowFilter:
     # -- SQL ---------------------------------------------------------------------------------------------
 
     def _some(self, batch: Batch, named: Mapping[str, "Source"], part: slice) -> "tuple[Ints, list[Made]]":
-        """The rows kept of a part of the batch, ascending, and for each computed column its values there."""
+        """The kept rows of a part of the batch, ascending, and the values of each computed column in them."""
         count = min(part.stop, len(batch)) - part.start
         code = np.zeros(count, dtype=np.int64)
         for name in self.fields[:27]:  # five to the power of 27 still fits
@@ -330,7 +331,7 @@ class RowFilter:
         return costs
 
     def _nothing(self, rows: Ints) -> "tuple[Ints, list[Made]]":
-        """What becomes of rows for which no expression has a value."""
+        """The kept rows and their computed values, for rows in which no expression has a value."""
         kept = rows if self.where is None else rows[:0]
         return kept, [Made(np.full(len(kept), np.nan)) for _ in self.columns]
 
@@ -378,8 +379,8 @@ class RowFilter:
         return plan
 
     def _truth(self, what: str, expression: Expression, held: Mapping[str, int]) -> str | None:
-        """The SQL of a condition for fields of these types. A part without a value is NULL, and the others
-        still count: true OR NULL is true. None if no part has one."""
+        """The SQL of a condition for fields of these types; None if no part of it has a value. A part without
+        a value is NULL, and the other parts still count: true OR NULL is true."""
         found: list[str | None] = []
         for part in expression.parts:
             try:
@@ -456,7 +457,7 @@ _binding = threading.Lock()
 
 
 def _parts(table: pa.Table, costs: Floats) -> Iterator[pa.Table]:
-    """The rows in parts, so that one has little more than MOST bytes to make."""
+    """The rows in parts, each of which makes little more than MOST bytes."""
     part = costs.cumsum() // MOST
     ends = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(table)]
     return (table.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start)
@@ -464,7 +465,7 @@ def _parts(table: pa.Table, costs: Floats) -> Iterator[pa.Table]:
 
 @lru_cache(1)
 def _binder() -> duckdb.DuckDBPyConnection:
-    """The connection that says of which type an expression is."""
+    """The connection that determines the types of expressions."""
     return connect()
 
 
@@ -483,8 +484,8 @@ def _checked(
 def checked_expressions(
     where: str | None, columns: Mapping[str, str], names: Sequence[str]
 ) -> tuple[str | None, tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """`where`, the computed `columns`, and those of the token `names` on which they depend, as they identify
-    a feed. An empty `where` is none. Raises SqlError, which says what is wrong and where."""
+    """`where`, the computed `columns`, and the token `names` on which they depend, as they identify a feed.
+    An empty `where` becomes None. Raises SqlError with the mistake and its place."""
     wanted = where.strip() if isinstance(where, str) else where
     some = tuple(columns.items())
     if not wanted and not some:
@@ -493,7 +494,7 @@ def checked_expressions(
 
 
 def unseen_text(name: str, seen: Seen) -> str:
-    """A sentence for a field that no message had so far, with the nearest one."""
+    """A sentence for a field that no message has had so far, with the nearest name."""
     return f"No message so far has the field {name!r}.{nearest(name, seen.fields)}"
 
 

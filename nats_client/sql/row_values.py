@@ -1,4 +1,4 @@
-"""Values of a batch as columns of Arrow, by type; and what DuckDB makes of them as values of a batch."""
+"""Converts values of a batch to Arrow columns, by type, and DuckDB's results to values of a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from ..table.values import EXACT, NULL, Batch, Coded, Floats, Ints, Mixed, Truth
 LONGEST_TEXT = 4096
 """Maximum characters kept of a computed text."""
 NONE, NUMBER, LARGE, TEXT, TIME = range(5)
-"""What a row has in one field: nothing; a number; an integer that float64 cannot hold; a text; a time."""
+"""The kind of a row's value in one field: nothing; a number; an integer that float64 cannot hold; a text; a
+time."""
 _FIRST, _LAST = (np.datetime64(f"{year}-01-01", "us").astype(np.int64) for year in (1700, 2200))
 _SIX_DIGITS = 12
 """The form "2000-01-01T00:00:00.000000Z" of a time; see iso_times.py."""
@@ -27,7 +28,7 @@ _SIX_DIGITS = 12
 
 @dataclass
 class Source:
-    """One field of a batch: what each row has, and the values of some rows for DuckDB."""
+    """One field of a batch: the kind of each row's value, and the values of some rows for DuckDB."""
 
     kinds: npt.NDArray[np.int8]
     arrow: Callable[[Ints], pa.Array]
@@ -41,7 +42,7 @@ class Source:
 
     @staticmethod
     def fixed(array: pa.Array) -> "Source":
-        """A column of every row: always there, of one type."""
+        """A column in which every row has a value of the same type."""
         kind = TIME if pa.types.is_timestamp(array.type) else NUMBER
 
         def some(rows: Ints) -> pa.Array:
@@ -54,7 +55,7 @@ class Source:
 
     @staticmethod
     def of(values: Values, *, plain: bool = False) -> "Source":
-        """A field with these values. `plain`: texts are no times, whatever they look like."""
+        """A field with these values. `plain`: a text is never a time, even in ISO 8601."""
         if isinstance(values, Mixed):
             return _mixed_source(values)
         if is_floats(values):
@@ -154,7 +155,7 @@ def _encoded(texts: Sequence[str | None]) -> Coded:
 
 
 def absent(values: Values, rows: Ints) -> Truths:
-    """Which of the rows have no such field; an explicit null is one, where it is known."""
+    """True for the `rows` that lack the field. A row with an explicit null has it, if nulls are known."""
     if isinstance(values, Mixed):
         numbers = values.numbers[rows]
         bare = np.array([values.texts[row] is None for row in rows.tolist()], dtype=np.bool_)
@@ -173,8 +174,11 @@ def absent(values: Values, rows: Ints) -> Truths:
 
 
 def cut(batch: Batch, rows: Ints) -> Batch:
-    """Only these rows. A field without a value in any of them is gone, and texts that are times now that
-    others are gone are times: as if the other messages had never come."""
+    """A batch of only these rows, equal to one in which the other messages never arrived.
+
+    A field without a value in any of the rows is dropped. A column of texts becomes times if all the texts
+    that remain are times.
+    """
     if len(rows) == len(batch):
         return batch
     subject = batch.subject
@@ -261,7 +265,7 @@ class Made:
 
     @staticmethod
     def of(column: pa.ChunkedArray, kind: str) -> "Made":
-        """The values of a column, and its kind: "whole", "huge", "number", "text", "time" or "none"."""
+        """The values of a column of this `kind`: "whole", "huge", "number", "text", "time" or "none"."""
         count = len(column)
         nothing = np.full(count, np.nan)
         if kind == "text":
@@ -321,14 +325,17 @@ class Made:
             numbers = numbers[order]
             texts = [texts[i] for i in order.tolist()] if texts is not None else None
             times = times[order] if times is not None else None
-        # A part without any number says nothing of whether they are integers.
+        # A part without numbers does not count for whether all are integers.
         whole = all(part.whole for part in parts if not np.isnan(part.numbers).all())
         return Made(numbers, texts, times, whole, sum(part.not_finite for part in parts))
 
 
 def joined(parts: list[Made], lacking: Truths) -> tuple[Values | None, bool, int]:
-    """The values of a computed column; whether they are integers; and how many were not finite. A row that
-    has no value although no field is missing has a null."""
+    """The values of a computed column; whether all are integers; and how many were not finite.
+
+    A row without a value is null if it has all fields of the expression. If it is `lacking` one, the value is
+    missing.
+    """
     made = Made.joined(parts, None)
     numbers = made.numbers
     texts = made.texts if made.texts is not None and any(text is not None for text in made.texts) else None
