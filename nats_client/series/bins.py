@@ -118,8 +118,8 @@ class _Seen:
 class Bins:
     """Minimum and maximum per series and time bin, for one chart on one feed.
 
-    The `most` series that `choice` chooses are separate. All others are folded into one, named by their number
-    ("37 others"), with the minimum and maximum of all of them. `step` is the width of a bin in ns, by default
+    The `most` series that `choice` chooses are separate. All others are folded into one, named by their
+    number ("37 others"), with the minimum and maximum of all of them. `step` is the width of a bin in ns, by default
     step_for(look_back). With `hold` each bin also has its newest value, and each series has its newest value
     that has left the look-back.
 

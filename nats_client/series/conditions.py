@@ -41,8 +41,8 @@ class Condition:
         return tuple(limit for limit in (self.low, self.high) if not math.isnan(limit))
 
     def holds(self, values: Floats) -> npt.NDArray[np.bool_]:
-        """True for each value for which the condition holds. Raises ThresholdError for "changed" and "silent",
-        which cannot be decided from single values."""
+        """True for each value for which the condition holds. Raises ThresholdError for "changed" and
+        "silent", which cannot be decided from single values."""
         match self.kind:
             case "above":
                 return values >= self.high if self.reached else values > self.high
@@ -75,8 +75,8 @@ def parse_condition(given: object, name: str = "") -> Condition:
     - "changed": a value differs from the previous one
     - "silent for 30s": no value has arrived for that long
 
-    All but "changed" may end with the time for which the condition must hold, as in "> 90 for 10s". Raises
-    ThresholdError, which names the value and `name`, for anything else.
+    A text except "changed" may end with the time for which the condition must hold, as in "> 90 for 10s".
+    Raises ThresholdError, which names the value and `name`, for anything else.
     """
     what = f"The condition {name!r}" if name else "The condition"
     wrong = f"{what} is {_short(given)}, which is none. {_EXAMPLES}"

@@ -53,8 +53,8 @@ class Crossing(NamedTuple):
     peak: float
     """The value furthest beyond the limit."""
     seen: bool
-    """True if its begin was seen. False if it held for the series' first row already, so that it may have
-    begun before `start`."""
+    """True if its beginning was observed. False if the condition held for the series' first row already, so
+    that the crossing may have begun before `start`."""
     text: str = ""
     """The value, if it is a text."""
 
@@ -295,7 +295,7 @@ class Crossings:
     def _keep(self, over: _Structured) -> None:
         over = over[np.argsort(over["end"], kind="stable")]
         if (surplus := len(over) - MOST_CROSSINGS) > 0:
-            # Those that were too short go first, so that they do not push out those that count.
+            # Crossings that were too short are dropped first, so that they do not displace those that count.
             short = np.flatnonzero(over["end"] - over["start"] < self.condition.lasting)[:surplus]
             counted = np.flatnonzero(over["end"] - over["start"] >= self.condition.lasting)
             counted = counted[: surplus - len(short)]

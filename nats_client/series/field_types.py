@@ -1,7 +1,7 @@
-"""What the fields of a window hold, per pattern of subjects, and when that changed. Updated incrementally.
+"""The types and values of a window's fields, per pattern of subjects, and when these changed.
 
-The rows are counted in tiles, sixty per look-back, on an absolute grid of storage times: a tile is added to
-as rows come, and dropped when all of its rows are too old.
+Updated incrementally: rows are counted in tiles, sixty per look-back, on an absolute grid of storage times.
+New rows are added to their tile, and a tile is dropped once all of its rows are too old.
 """
 
 import threading
@@ -23,18 +23,18 @@ Type = Literal["number", "text", "time"]
 TILES = 60
 """Tiles per look-back."""
 SHORTEST = 10**9
-"""Length of a tile in ns, at least."""
+"""Minimum length of a tile, ns."""
 MOST_FIELDS = 2_000
-"""Fields of all patterns together."""
+"""Maximum number of fields, of all patterns together."""
 MOST_DISTINCT = 1_000
-"""Different values of one field that are counted."""
+"""Maximum number of different values counted for one field."""
 MOST_VALUES = 200_000
-"""Different values of all fields together; with many fields, fewer of each are counted."""
+"""Maximum number of different values of all fields together; with many fields, each gets fewer."""
 SURE = 8.0
-"""How many rows with a type or field must be lacking, of those that its share lets expect, for a change: by
-chance, it happens once in 3,000 times."""
+"""The number of rows with a type or field that its share lets expect, but that are lacking, from which on it
+counts as a change. By chance, that happens once in 3,000 times."""
 FEWEST = 10
-"""Rows from which a share is taken, at least."""
+"""Minimum number of rows from which a share is computed."""
 NAMES: dict[int, Type] = {IS_NUMBER: "number", IS_TEXT: "text", IS_TIME: "time"}
 
 Number = float | int
@@ -43,26 +43,26 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class FieldTypes:
-    """One field in the rows of one pattern, or of all."""
+    """One field in the rows of one pattern, or of all patterns."""
 
     name: str
     rows: int
-    """Rows that have it."""
+    """Number of rows that have the field."""
     share: float
-    """Their share of all, 0 to 1."""
+    """Their share of all rows, 0 to 1."""
     types: Mapping[Type, int]
-    """Rows by the type of their value as it was received, the most frequent first."""
+    """Number of rows by the type of their value as received, the most frequent type first."""
     integral: bool
     """True if all numbers are integers."""
     newest: Mapping[Type, Value]
     """The value of each type in the row with the latest time, as received."""
     least: float | int | pd.Timestamp | None
-    """The smallest number, or the earliest time (UTC), of whichever there are more; None for text."""
+    """The smallest number or the earliest time (UTC), whichever type is more frequent; None for text."""
     greatest: float | int | pd.Timestamp | None
     distinct: int
     """Different values."""
     more: bool
-    """True if there are more different ones."""
+    """True if there are more different values than were counted."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Change:
     """A change of a field within the look-back: a new type, its first row, or its last."""
 
     kind: Literal["type", "appears", "vanishes"]
-    """Values of another type; a field that was not there before; one that is not there any more."""
+    """Values of another type, a field that is new, or a field that has vanished."""
     pattern: str
     field: str
     type: Type | None
@@ -79,9 +79,9 @@ class Change:
     """When the first such row was stored, or the last one of a field that vanished; ns since the epoch,
     UTC."""
     until: int | None
-    """When the last such row was stored, if there are none any more. Not for a field that vanished."""
+    """When the last such row was stored, if they have stopped. None for a field that vanished."""
     share: float
-    """Share of the rows of the pattern from then on; before, for a field that vanished."""
+    """Share of the pattern's rows from then on; for a field that vanished, its share before."""
     example: Value | None
     """Such a value in the row with the latest time."""
 
@@ -102,7 +102,7 @@ class Report:
 
 @dataclass(slots=True)
 class _Held:
-    """Values of one type in the rows of one pattern. The numbers of rows count those of the pattern."""
+    """Values of one type in the rows of one pattern. Row numbers count the rows of the pattern."""
 
     count: int
     first_at: int
@@ -113,7 +113,7 @@ class _Held:
     greatest: Number | None
     integral: bool
     newest_at: int
-    """The latest time of their rows; of equal ones, the last."""
+    """The latest time of their rows; of rows with equal times, the last."""
     newest: Value
     """The value of that row."""
 
@@ -152,7 +152,7 @@ class _Tile:
 
 @dataclass(slots=True)
 class _Values:
-    """The different values of one field. Those of tiles up to `full` were too many."""
+    """The different values of one field. The tiles up to `full` had too many."""
 
     held: dict[int, int] = field(default_factory=dict)
     """The last tile of each."""
@@ -187,7 +187,7 @@ class FieldCourses:
         return 400 * sum(len(tile.cells) for tile in tiles) + 100 * values + self._patterns.codes.nbytes
 
     def report(self, snapshot: Snapshot, pattern: str | None = None) -> Report:
-        """What there is to say of the rows of `snapshot`, with the fields of `pattern`, by default of all."""
+        """A report of the rows of `snapshot`, with the fields of `pattern`, by default of all patterns."""
         with self._lock:
             if snapshot.generation != self._generation or snapshot.version >= self._version:
                 # A playback can go back.
@@ -403,7 +403,7 @@ class FieldCourses:
 
 
 def _groups(codes: Codes) -> list[tuple[int, Ints]]:
-    """The patterns of some rows, and the places of each."""
+    """The patterns of some rows, and the indices of each pattern's rows."""
     if not (codes != codes[0]).any():
         return [(int(codes[0]), np.arange(len(codes)))]
     order = np.argsort(codes, kind="stable")
@@ -433,7 +433,7 @@ def _extremes(part: Part, kind: int, places: Ints, keys: Ints) -> tuple[Number |
 def _exact(
     part: Part, places: Ints, values: Floats, keys: Ints, pick: Callable[[list[Number]], Number]
 ) -> Number:
-    """The least or greatest value, to the digit if float64 cannot hold it."""
+    """The least or greatest value, exact even if float64 cannot hold it."""
     extreme = float(values.min() if pick is min else values.max())
     if abs(extreme) < EXACT:
         return extreme

@@ -21,7 +21,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 class _Some(NamedTuple):
-    """What is known of some values."""
+    """A summary of some values."""
 
     number: int
     total: float
@@ -42,7 +42,7 @@ class Figure:
     of the text column `by`, or only the series `only`) combined by `how`. With `over`, all values that the
     server stored in the last `over` combined by `how`.
 
-    Thread-safe. An update costs what its new rows cost, not what the window holds.
+    Thread-safe. The cost of an update depends on its new rows, not on the size of the window.
     """
 
     def __init__(
@@ -180,7 +180,8 @@ class Figure:
         return _some(values[rows], part.time[rows], rows + begin)
 
     def _rows(self, part: Snapshot) -> tuple[Floats, Ints | None, Truths]:
-        """The values of some rows, the codes of their series (None if there is one), and which rows count."""
+        """The values of some rows, the codes of their series (None for a single series), and which rows
+        count."""
         values = part.numbers(self._name)
         held = ~np.isnan(values)
         if self._by is None:
@@ -252,18 +253,18 @@ class _Newest:
         self._value[codes], self._time[codes], self._row[codes] = values, times, ordinals
 
     def is_worn(self, first: int) -> bool:
-        """True if the newest row of a series was dropped and a late one with an older time is still there.
+        """True if the newest row of a series was dropped and a late row with an older time is still there.
         `first` is the ordinal of the oldest row."""
         return bool(((self._row < first) & (self._last >= first)).any())
 
     def summed_up(self, first: int) -> _Some:
-        """What is known of the series whose row is still there."""
+        """A summary of the series whose newest row is still in the window."""
         alive = np.flatnonzero(self._row >= first)
         return _some(self._value[alive], self._time[alive], self._row[alive])
 
 
 class _Blocks:
-    """What is known of each complete block of _BLOCK rows, by the number of the block."""
+    """A summary of each complete block of _BLOCK rows, by the number of the block."""
 
     def __init__(self) -> None:
         self._from = 0
@@ -299,7 +300,7 @@ class _Blocks:
         self._row = np.append(self._row, place + np.arange(known, last) * _BLOCK)
 
     def between(self, first: int, last: int) -> _Some:
-        """The blocks from `first` to before `last`, of which there is at least one."""
+        """A summary of the blocks from `first` up to, but not including, `last`; at least one."""
         part = slice(first - self._from, last - self._from)
         time = self._time[part]
         newest = len(time) - 1 - int(time[::-1].argmax())

@@ -1,7 +1,7 @@
-"""Counts rows per interval and code: the values of a text column, or ranges of a number.
+"""Counts rows per interval and code. Codes stand for values of a text column, or ranges of a number column.
 
-Intervals are whole multiples of a length since the epoch. An update processes the rows that are new since the
-last one, and those that have left; not all of the look-back.
+Intervals are whole multiples of a length since the epoch. An update processes only the rows that are new
+since the last update, and those that have left the window.
 """
 
 from abc import ABC, abstractmethod
@@ -12,14 +12,14 @@ from ..table.snapshot import Snapshot
 from ..table.values import Ints, Truths
 from .bins import AHEAD
 
-_DENSE = 1 << 16  # pairs of interval and code up to which an array of all is cheaper than sorting
-_EACH = 300  # bytes of an interval beside its numbers
+_DENSE = 1 << 16  # maximum pairs of interval and code for which a dense array is cheaper than sorting
+_EACH = 300  # estimated bytes of an interval besides its arrays
 _NONE = np.zeros(0, dtype=np.int64)
 
 
 class IntervalCounts(ABC):
-    """How many rows each code has in each interval of `step` ns, of the rows of the last snapshot, by their
-    own time. Only pairs of interval and code with rows take room. Not thread-safe, except release()."""
+    """The number of rows of the last snapshot per code and interval of `step` ns, by the rows' `_time`. Only
+    pairs of interval and code with rows use memory. Not thread-safe, except release()."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -29,7 +29,7 @@ class IntervalCounts(ABC):
     def _start_over(self, first: int, last: int) -> None:
         self._cells: dict[int, tuple[Ints, Ints]] = {}  # by interval: codes, ascending, and their counts
         self._first, self._now = first, last
-        # Beyond this no interval is counted, so that wrong clocks do not fill the memory.
+        # Later intervals are not counted, so that wrong clocks do not fill the memory.
         self._limit = last + int((last - first + 1) * AHEAD)
         self._too_early: int | None = None  # the first interval beyond the limit that has a row
 
@@ -37,13 +37,15 @@ class IntervalCounts(ABC):
     def _codes(self, rows: Snapshot) -> tuple[Ints, Truths]:
         """The code of each row, and which rows count."""
 
-    def _noted(self, codes: Ints, counts: Ints) -> None:  # noqa: B027 - not all want to know
-        """So many rows of each of these codes came, or left if negative, in the intervals up to now."""
+    def _noted(self, codes: Ints, counts: Ints) -> None:  # noqa: B027 - optional to override
+        """Called with the change in the number of rows of each of `codes`, in the intervals up to now."""
 
     def update(self, snapshot: Snapshot, first: int, last: int) -> set[int]:
-        """Count the rows of `snapshot` in the intervals from `first` to `last`, numbers since the epoch,
-        which never decrease. Returns those whose counts may differ from before. Raises ColumnError if a
-        column does not exist or is of another kind."""
+        """Count the rows of `snapshot` in the intervals from `first` to `last`.
+
+        Both are numbers of intervals since the epoch, and `last` must never decrease. Returns the intervals
+        whose counts may have changed. Raises ColumnError if a column does not exist or is of another kind.
+        """
         before, due = self._last, self._too_early is not None and self._too_early <= last
         self._last = None  # after an error the next update starts over
         changed: set[int] = set()
@@ -59,12 +61,12 @@ class IntervalCounts(ABC):
         return changed
 
     def column(self, interval: int) -> tuple[Ints, Ints]:
-        """The codes that have rows in an interval, ascending, and how many each."""
+        """The codes that have rows in an interval, ascending, and the number of rows of each."""
         return self._cells.get(interval, (_NONE, _NONE))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all counts. Any thread may ask."""
+        """Estimated bytes of all counts. Any thread may read this."""
         return sum(_EACH + codes.nbytes + counts.nbytes for codes, counts in list(self._cells.values()))
 
     def release(self) -> None:
@@ -132,8 +134,8 @@ def _grouped(intervals: Ints, codes: Ints) -> list[tuple[int, Ints, Ints]]:
 
 
 class TextCounts(IntervalCounts):
-    """Counts by the text column `by`. A code is that of the label plus one. Code 0 is for rows without a value,
-    or for all rows if `by` is None."""
+    """Counts by the text column `by`. A code is that of the label plus one. Code 0 is for rows without a
+    value, or for all rows if `by` is None."""
 
     def __init__(self, step: int, by: str | None) -> None:
         self.by = by
@@ -156,7 +158,7 @@ class TextCounts(IntervalCounts):
         return list(zip(held[order].tolist(), counts[order].tolist(), strict=True))
 
     def size(self) -> tuple[int, int]:
-        """How many codes have rows, and how many rows there are."""
+        """The number of codes that have rows, and the number of rows."""
         return int(np.count_nonzero(self._total)), int(self._total.sum())
 
     def _noted(self, codes: Ints, counts: Ints) -> None:

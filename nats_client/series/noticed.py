@@ -20,7 +20,7 @@ Structured = npt.NDArray[np.void]
 
 
 class Noticing(ABC):
-    """Processes the new rows of a feed, per value of the text column `color`, for one look-back. Thread-safe."""
+    """Processes new rows of a feed, per value of the text column `color`, for one look-back. Thread-safe."""
 
     ended_at: ClassVar[str]
     """The field of an entry that holds the time when it was over."""

@@ -13,9 +13,12 @@ from .zoom_tiles import TOO_LARGE
 def rows_of_point(
     snapshot: Snapshot, bins: Bins, series: str | None, start: int, end: int
 ) -> tuple[Snapshot, Floats]:
-    """The rows of a series of `bins` from `start` up to, but not including, `end` (ns since the epoch, UTC,
-    by `_time`), and their values. `series`: its name in the chart, None for the one that holds all undrawn
-    ones. `bins` must have taken in this snapshot. The rows' ordinals are not valid. Raises ColumnError."""
+    """The rows of a series of `bins` from `start` up to, but not including, `end`, and their values.
+
+    Times are ns since the epoch, UTC, by `_time`. `series`: its name in the chart, or None for the series into
+    which all undrawn ones are folded. Call bins.update() with the snapshot first. The rows' ordinals are not
+    valid. Raises ColumnError.
+    """
     part = _within(snapshot, start, end)
     _, others, rows = bins.rows()
     places: list[Ints] = []
@@ -37,7 +40,7 @@ def rows_of_point(
 
 
 class Extreme(NamedTuple):
-    """Where the least or the greatest value is."""
+    """The place of the least or the greatest value."""
 
     series: str
     value: float
@@ -46,9 +49,12 @@ class Extreme(NamedTuple):
 
 
 def extremes_of_others(snapshot: Snapshot, bins: Bins, start: int, end: int) -> tuple[int, list[Extreme]]:
-    """Of the series of `bins` that are folded into one, from `start` up to, but not including, `end` (ns
-    since the epoch, UTC, by `_time`): how many have values, and the least and the greatest value, of equal
-    ones the first. Empty if there are none. `bins` must have taken in this snapshot. Raises ColumnError."""
+    """The number of undrawn series with values, and their least and greatest value.
+
+    These are the series of `bins` that are folded into one, from `start` up to, but not including, `end` (ns
+    since the epoch, UTC, by `_time`). Of equal values the first counts. The list is empty if there are none.
+    Call bins.update() with the snapshot first. Raises ColumnError.
+    """
     part = _within(snapshot, start, end)
     _, others, rows = bins.rows()
     series = 0

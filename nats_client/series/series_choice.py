@@ -10,8 +10,8 @@ from ..errors import LookbackError
 from ..table.values import Floats, Ints
 
 RULES = ("busiest", "greatest", "newest", "name")
-"""Of the look-back: those with the most values, those with the greatest value, those that began last, and the
-first ones by name. When a series began is known as long as somebody looks at the chart."""
+"""The rules, applied to the look-back: the series with the most values, with the greatest value, that began
+last, or that come first by name. When a series began is known only while a viewer has the chart open."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class SeriesChoice:
 
     rule: str = RULES[0]
     names: frozenset[str] = frozenset()
-    """Series that come before all others, as the chart names them."""
+    """Names of series, as in the chart, that come before all others."""
 
     def __post_init__(self) -> None:
-        """Raises LookbackError if there is no such rule."""
+        """Raise LookbackError if there is no such rule."""
         if self.rule not in RULES:
             raise LookbackError(
                 f"tell_apart={self.rule!r} is not valid. Choose one of: {', '.join(RULES)}. "
@@ -31,9 +31,11 @@ class SeriesChoice:
             )
 
     def order(self, of: Ints, codes: Ints, values: Floats, began: Ints, labels: Sequence[str]) -> Ints:
-        """The codes `of`, those to draw as lines of their own first. `codes` and `values` have an entry for
-        each value; `began`, when each series began, and `labels` are by code. Without labels there is one
-        series."""
+        """The codes `of`, in the order in which they get lines of their own.
+
+        `codes` and `values` have an entry per value. `began` (the bin in which each series began) and `labels`
+        are indexed by code. Without labels there is only one series.
+        """
         if not labels:
             return of
         if self.rule == "name":

@@ -12,8 +12,8 @@ from .zoom_tiles import NEVER, TOO_LARGE
 
 
 class Numbers(NamedTuple):
-    """Of the numbers of a series in the look-back, NaN if it has none. Nulls, NaN and infinite values are no
-    numbers."""
+    """Statistics of one series in the look-back; NaN if it has no numbers. Nulls, NaN and infinite values do
+    not count."""
 
     newest: float
     greatest: float
@@ -38,7 +38,7 @@ class SeriesValues:
     processes only new rows. Thread-safe."""
 
     def __init__(self, chart: Drawn, capacity: int) -> None:
-        """`capacity`: bins of a look-back, with what is ahead of it."""
+        """`capacity`: number of bins of a look-back, including those ahead of now."""
         self._chart = chart
         self._capacity = capacity
         self._lock = threading.Lock()

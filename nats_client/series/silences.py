@@ -17,8 +17,8 @@ _SECOND = 1e9
 
 
 class Silences(Noticing):
-    """When no value of the column `field` came for longer than `condition.lasting`, per value of the text
-    column `color`, for one look-back on one feed.
+    """The times without a value in the column `field` for longer than `condition.lasting`, per value of the
+    text column `color`, for one look-back on one feed.
 
     A silence begins that long after the last value and ends with the next one; a late row between the two
     splits or ends it. One that continues is kept, even if all rows of the series have left the look-back,

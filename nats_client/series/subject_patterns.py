@@ -8,12 +8,12 @@ import numpy as np
 from ..table.values import Codes
 
 MOST = 64
-"""Patterns at most."""
+"""Maximum number of patterns."""
 FEW = 8
-"""Different tokens in one place that stay; of more, the place becomes *. Fewer stay if there would be more
-than MOST patterns."""
+"""Maximum number of different tokens in one place; with more, the place becomes *. The limit is lower if there
+would be more than MOST patterns."""
 DEEPEST = 16
-"""Tokens of a pattern; > stands for all after them."""
+"""Maximum tokens of a pattern; > stands for all tokens after them."""
 _VARIES = re.compile(
     r"[-+]?\d+(?:[_:-]\d+)*"  # numbers, dates
     r"|(?=.*\d)[0-9a-fA-F-]{8,}"  # hexadecimal digits, UUIDs
@@ -21,7 +21,7 @@ _VARIES = re.compile(
     r"|.{33,}",
     re.DOTALL,
 )
-"""A token that is * although it may be the only one."""
+"""A token that becomes * even if it is the only one in its place."""
 
 
 class _Node:
@@ -49,8 +49,8 @@ class SubjectPatterns:
         self._became: dict[int, int] = {}  # numbers of patterns that were merged into others
 
     def add(self, subjects: Sequence[str], count: int) -> bool:
-        """Take in the subjects of the list up to `count`. Returns True if subjects from before have another
-        pattern now."""
+        """Add the subjects of the list up to `count`. Returns True if the pattern of an earlier subject has
+        changed."""
         first, known = self._next, len(self.codes)
         if count <= known:
             return False

@@ -1,4 +1,4 @@
-"""Subjects as a tree of tokens, with messages and their rate: a level at a time."""
+"""Subjects as a tree of tokens with numbers and rates of messages, of which some levels are open."""
 
 import threading
 from collections.abc import Collection, Mapping
@@ -11,38 +11,38 @@ from ..table.snapshot import Snapshot
 from ..table.values import Codes, Ints, Truths
 
 DEEPEST = 16
-"""Levels of the tree; what is deeper is one token of the last."""
+"""Maximum levels of the tree; deeper tokens are joined to one token of the last level."""
 MOST_CHILDREN = 100
-"""Branches of one level, those that are open and those with the most messages."""
+"""Maximum branches of one level: those that are open, and those with the most messages."""
 MOST_BRANCHES = 1_000
-"""Branches in all."""
+"""Maximum branches in all."""
 MOST_OPEN = 30
-"""Levels that are open at the same time."""
+"""Maximum levels that are open at the same time."""
 OPENED = 200
-"""Branches up to which a search opens levels by itself."""
+"""Maximum branches up to which a search opens levels by itself."""
 _SPARE = 10_000
-"""Subjects that are kept after they are gone, at least."""
+"""Minimum number of subjects that are kept after they have left the window."""
 RECENT = 10 * 10**9
-"""The rate is that of so many ns."""
+"""The time over which the rate is measured, ns."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A token in one place, and the subjects that begin so."""
+    """A token in one place, and the subjects that begin with its path."""
 
     path: str
     """The tokens up to here."""
     depth: int
     """0 for a first token."""
     token: str
-    """Empty for the subject `path` itself, as a branch beside those that go on from it."""
+    """Empty for the subject `path` itself, which is a branch beside the longer subjects."""
     subjects: int
     messages: int
     per_second: float
     goes_on: bool
     """True if it has branches."""
     is_open: bool
-    """True if these follow."""
+    """True if its branches follow in the list."""
     left_out: int
     """Branches of it that do not follow, because there are too many."""
 
@@ -52,16 +52,18 @@ class Branches:
     """The part of a tree that is open."""
 
     found: list[Branch]
-    """Each before its own, in alphabetical order."""
+    """The branches in alphabetical order, each followed by its own branches."""
     subjects: int
-    """Subjects in all that match."""
+    """Number of matching subjects in all."""
     left_out: int
     """First tokens that are not shown, because there are too many."""
 
 
 class SubjectTree:
-    """The subjects of a window, and those that a stream is known to hold, which have `text` in them, in upper
-    or lower case. Thread-safe. Without the stream's own counts, messages are those of the rows."""
+    """The subjects of a window, and those of the stream's own counts, that contain `text`, whatever its case.
+
+    Without the stream's own counts, messages are counted from the rows. Thread-safe.
+    """
 
     def __init__(self, text: str = "") -> None:
         self._lock = threading.Lock()
@@ -84,8 +86,8 @@ class SubjectTree:
     def branches(
         self, rows: Snapshot, now: int, counts: Mapping[str, int] | None, opened: Collection[str]
     ) -> Branches:
-        """The tree with the levels of the paths `opened`. `counts` are the messages of a stream by subject,
-        if they are known, and do not change. `now`: ns since the epoch, UTC."""
+        """The tree with the levels of the paths `opened`. `counts`: the stream's number of messages by
+        subject, if known; the mapping must not change. `now`: ns since the epoch, UTC."""
         with self._lock:
             labels, messages, recent, there = self._counted(rows, now, counts)
             if self._text:
@@ -98,7 +100,7 @@ class SubjectTree:
     def _counted(
         self, rows: Snapshot, now: int, counts: Mapping[str, int] | None
     ) -> tuple[Labels, Ints, Ints, Truths]:
-        """By subject: messages, those of the last RECENT ns, and whether it is there."""
+        """By subject: all messages, messages of the last RECENT ns, and whether the subject still exists."""
         part = rows.received_as("_subject")
         texts = part.labels.texts
         if counts is None:
@@ -200,7 +202,7 @@ class _Walk:
         return self._searched and len(self.found) + subjects <= OPENED
 
     def _goes_on(self, codes: Codes, depth: int) -> Truths:
-        """Which of these subjects have a token after that at `depth`."""
+        """True for the subjects that have a token after the one at `depth`."""
         if depth == DEEPEST - 1:
             return np.zeros(len(codes), dtype=np.bool_)
         after = self._labels.tokens(depth + 1, depth + 1 == DEEPEST - 1)
@@ -208,7 +210,7 @@ class _Walk:
 
 
 def _slots(tokens: Codes, most: int) -> tuple[Codes, Ints]:
-    """The codes that may be there, and the place of each of `tokens` among them."""
+    """The codes that may occur, and the index of each of `tokens` among them."""
     if len(tokens) * 8 < most:
         used, slots = np.unique(tokens, return_inverse=True)
         return used, slots

@@ -14,7 +14,7 @@ from .crossings import Crossing, Found
 from .noticed import Noticing, Structured
 
 _CHANGE = np.dtype([("code", "i8"), ("time", "i8"), ("value", "f8"), ("since", "i8"), ("before", "f8")])
-"""`since` is when the value `before` it came first."""
+"""`since` is the time of the first row with the value `before`."""
 _NEVER = np.iinfo(np.int64).min
 
 
@@ -87,7 +87,7 @@ class ValueChanges(Noticing):
     def _take(self, snapshot: Snapshot, start: int) -> None:
         codes, times, values = self._rows(snapshot, start)
         if (times < self._time[codes]).any():
-            # All rows since then are held. Of earlier ones, those that came late may be held alone.
+            # All rows since then are held. Of earlier rows, perhaps only those that arrived late are.
             edge = self._now - self._look_back
             self._go_back(edge)
             codes, times, values = self._rows(snapshot, snapshot.first)

@@ -1,4 +1,4 @@
-"""Ranges of numbers with round ends, and how many values are in each per interval."""
+"""Ranges of numbers with round ends, and the number of values in each range per interval."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from .interval_counts import IntervalCounts
 from .zoom_tiles import TOO_LARGE
 
 MOST = 40
-"""Ranges at most that are in use at a time."""
+"""Maximum number of ranges in use at a time."""
 FEW = 8
 """With fewer ranges in use, finer ones are tried."""
 UNFIT = -(2**40)
@@ -27,7 +27,7 @@ _DECADES = (
 )
 """Where ranges begin within a decade, the finest first."""
 _LONGER = (2, 5, 10, 20)
-"""Decades of a range where even one is too fine."""
+"""Decades per range, if one range per decade is too fine."""
 
 
 class Scale(ABC):
@@ -39,7 +39,7 @@ class Scale(ABC):
 
     @abstractmethod
     def edges(self, codes: Ints) -> Floats:
-        """Where these ranges begin."""
+        """The beginning of each of these ranges."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LinearScale(Scale):
     def codes(self, values: Floats) -> Ints:
         """See Scale. A value at an edge is in the range that begins there."""
         step = self.digit * 10.0**self.power
-        with np.errstate(over="ignore"):  # what is too far away is clipped
+        with np.errstate(over="ignore"):  # values too far away are clipped
             codes = np.clip(np.floor(values / step), -_PLACES, _PLACES).astype(np.int64)
         codes += values >= self.edges(codes + 1)
         codes -= values < self.edges(codes)
@@ -121,8 +121,8 @@ def _ranges(scale: Scale, ends: Floats) -> int:
 
 
 class ValueCounts(IntervalCounts):
-    """The codes are those of `scale`, which fits the values of the number column `field`. If they have become
-    too many ranges, or few, another scale is chosen, and all of the look-back is counted again."""
+    """Counts by range of the number column `field`. Codes are those of `scale`. If its ranges have become too
+    many, or few, another scale is chosen and the whole look-back is counted again."""
 
     def __init__(self, step: int, field: str, *, log: bool) -> None:
         self.field = field

@@ -96,7 +96,7 @@ def put_nulls(low: Floats, nulls: npt.NDArray[np.bool_], changed: Ints, cells: I
 
 
 NEVER = np.iinfo(np.int64).min
-"""The time of no value."""
+"""The time of a cell without a value."""
 
 
 class Drawn(Protocol):
@@ -150,7 +150,7 @@ class _Tile:
                 self.newest.reach(series)
 
     def changed_since(self, before: "_Tile", version: int) -> None:
-        """Note as changed what differs from the tile `before`, which this one replaces."""
+        """Mark as changed all cells that differ from the tile `before`, which this tile replaces."""
         series = max(len(self.low), len(before.low))
         self.reach(series)
         before.reach(series)
@@ -174,7 +174,7 @@ class FinerBins:
     """The tiles of `chart` with bins of `step` ns. Thread-safe."""
 
     def __init__(self, chart: Drawn, step: int, *, replaced: bool = False) -> None:
-        """`replaced`: each snapshot replaces the one before, and what is as before does not count as
+        """`replaced`: each snapshot replaces the previous one, and cells that stay the same do not count as
         changed."""
         self.step = step
         self.replaced = replaced
@@ -283,7 +283,7 @@ class FinerBins:
 
 
 def same_numbers(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
-    """Where two arrays are equal, NaN to NaN."""
+    """True where two arrays are equal, or both NaN."""
     return np.asarray((one == other) | (np.isnan(one) & np.isnan(other)))
 
 
