@@ -33,8 +33,8 @@ class SeriesChoice:
     def order(self, of: Ints, codes: Ints, values: Floats, began: Ints, labels: Sequence[str]) -> Ints:
         """The codes `of`, in the order in which they get lines of their own.
 
-        `codes` and `values` have an entry per value. `began` (the bin in which each series began) and `labels`
-        are indexed by code. Without labels there is only one series.
+        `codes` and `values` have an entry per value. `began` (the bin in which each series began) and
+        `labels` are indexed by code. Without labels there is only one series.
         """
         if not labels:
             return of

@@ -10,8 +10,8 @@ from ..table.values import Codes
 MOST = 64
 """Maximum number of patterns."""
 FEW = 8
-"""Maximum number of different tokens in one place; with more, the place becomes *. The limit is lower if there
-would be more than MOST patterns."""
+"""Maximum number of different tokens in one place; with more, the place becomes *. The limit is lower if
+there would be more than MOST patterns."""
 DEEPEST = 16
 """Maximum tokens of a pattern; > stands for all tokens after them."""
 _VARIES = re.compile(

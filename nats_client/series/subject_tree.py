@@ -19,7 +19,7 @@ MOST_BRANCHES = 1_000
 MOST_OPEN = 30
 """Maximum levels that are open at the same time."""
 OPENED = 200
-"""Maximum branches up to which a search opens levels by itself."""
+"""Maximum number of branches with which a search still opens levels by itself."""
 _SPARE = 10_000
 """Minimum number of subjects that are kept after they have left the window."""
 RECENT = 10 * 10**9

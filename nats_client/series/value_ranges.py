@@ -25,7 +25,7 @@ _DECADES = (
     ("1", "2", "5"),
     ("1",),
 )
-"""Where ranges begin within a decade, the finest first."""
+"""The beginnings of ranges within a decade, the finest scale first."""
 _LONGER = (2, 5, 10, 20)
 """Decades per range, if one range per decade is too fine."""
 
