@@ -120,8 +120,8 @@ class Bins:
 
     The `most` series that `choice` chooses are separate. All others are folded into one, named by their
     number ("37 others"), with the minimum and maximum of all of them. `step` is the width of a bin in ns, by
-    default step_for(look_back). With `hold` each bin also has its newest value, and each series has its newest
-    value that has left the look-back.
+    default step_for(look_back). With `hold` each bin also has its newest value, and each series has its
+    newest value that has left the look-back.
 
     With `facet`, a text column, the rows of each of its values are split into series by `color`. The name of
     such a series is the value of `facet`, BETWEEN, and its name otherwise.

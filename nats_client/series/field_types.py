@@ -467,8 +467,8 @@ def _together(types: Iterable[_Held]) -> _Held:
 
 
 def _course(held: _Held, start: int, total: int) -> tuple[int, int | None, float] | None:
-    """When these values began, when they ended if they did, and their share meanwhile; None if they have been
-    there since the row `start`."""
+    """When these values began, when they ended (None if they continue), and their share in between. None if
+    they have been there since the row `start`."""
     over = _is_over(held, held.first_row, total)
     rows = (held.last_row + 1 if over else total) - held.first_row
     if (held.first_row - start) * held.count / max(rows, FEWEST) < SURE:

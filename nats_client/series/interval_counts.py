@@ -44,7 +44,8 @@ class IntervalCounts(ABC):
         """Count the rows of `snapshot` in the intervals from `first` to `last`.
 
         Both are numbers of intervals since the epoch, and usually increase. If `first` decreases, all rows
-        are counted again. Returns the intervals whose counts may have changed. Raises ColumnError if a column does not exist or is of another kind.
+        are counted again. Returns the intervals whose counts may have changed. Raises ColumnError if a column
+        does not exist or is of another kind.
         """
         before, due = self._last, self._too_early is not None and self._too_early <= last
         self._last = None  # after an error the next update starts over

@@ -16,8 +16,8 @@ def rows_of_point(
     """The rows of a series of `bins` from `start` up to, but not including, `end`, and their values.
 
     Times are ns since the epoch, UTC, by `_time`. `series`: its name in the chart, or None for the series
-    into which all undrawn ones are folded. Call bins.update() with the snapshot first. The rows' ordinals are not
-    valid. Raises ColumnError.
+    into which all undrawn ones are folded. Call bins.update() with the snapshot first. The rows' ordinals
+    are not valid. Raises ColumnError.
     """
     part = _within(snapshot, start, end)
     _, others, rows = bins.rows()
