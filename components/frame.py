@@ -48,17 +48,17 @@ from nats_client.decoding.schema_files import folder_version
 from nats_client.errors import ColumnError, ConnectionFailed, NotSignedIn
 
 PACES = {"Live": 0.0, "1 s": 1.0, "2 s": 2.0, "5 s": 5.0, "15 s": 15.0, "Paused": None}
-"""What a viewer may choose: seconds between two updates of live elements, and of the page where its code
-takes rows. Live: elements at once, code each second."""
+"""The paces that a viewer may choose, in seconds between two updates of live elements, and between two runs
+of a page whose code takes rows. With Live, elements update at once and such a page runs each second."""
 LIVE = "Live"
 
 WANTING = (LookupError, ValueError, TypeError, ArithmeticError)
-"""What a page's code may raise because there are no rows yet. The page then shows the empty state instead of
-an error."""
+"""Exceptions that a page's code may raise because there are no rows yet. The page then shows the empty state
+instead of an error."""
 
 _REFRESH = "refresh"
 _RERUNS = "_reruns"
-"""The page drawn last, and whether it needs to run again to show what is new."""
+"""The page drawn last, and whether it must run again to show new data."""
 
 STATIC = Path(__file__).parent.parent / "static"
 
@@ -70,7 +70,8 @@ def draw_page(file: Path) -> None:
 
 
 def _frame() -> tuple[object, ...]:
-    """What the frame is drawn for: the viewer's rights, the pages, and the choices for all pages."""
+    """The values that the frame is drawn for: the viewer's rights, the pages, and the choices for all
+    pages."""
     choices = (st.session_state.get(_REFRESH), clock(), chosen_zone(), is_list_open(), ends())
     return rights(), page_files(), *choices
 
@@ -79,9 +80,9 @@ def _frame() -> tuple[object, ...]:
 def body(file: Path, drawn_for: tuple[object, ...]) -> None:
     """The status line and the page below it. Reruns the whole script if the frame is out of date.
 
-    That happens when the viewer signed out or changed role, when a page was added or removed, and when the
-    viewer chose something in the frame at the same moment as the page changed: of changes within one task
-    Streamlit's script makes one request, and that is for the fragment alone.
+    That happens when the viewer signed out or changed role, and when a page was added or removed. It also
+    happens when the viewer chose something in the frame at the same moment as something changed in the page:
+    Streamlit's front end combines changes within one task into one request, which reruns the fragment only.
     """
     refresh_code()
     try:
@@ -95,13 +96,13 @@ def body(file: Path, drawn_for: tuple[object, ...]) -> None:
     tab.blocked = blocked()
     interval = pace if pace is None else pace or 1.0
     ticks = not hidden()
-    # Whether this page's own code takes rows is known after it has run. Most pages do the same each time.
+    # Whether this page's own code takes rows is known only after it has run, so assume the same as last time.
     reruns = st.session_state.get(_RERUNS, (file.stem, False)) == (file.stem, True) or tab.blocked
     ticker = None
     if reruns and ticks and interval is not None:
         _tick(interval)
     else:
-        # It keeps the position of later elements, so that their state (zoom, input) survives.
+        # The placeholder keeps the position of later elements, so that their state (zoom, input) survives.
         ticker = st.empty()
     reads = Reads()
     try:
@@ -178,8 +179,8 @@ def _empty(reads: Reads) -> list[View]:
 
 
 def _authors_mistake(file: Path, error: Exception, *, shown: bool) -> None:
-    """Show the page's name and a reference. The exception's text goes to the log only, because it may contain
-    a secret; unless it only says how one of our functions was called."""
+    """Show the page's name and a reference. The exception's text goes only to the log, because it may contain
+    a secret. A wrong call of one of our functions is the exception: its text has no data, so it is shown."""
     reference = note(file, error)
     wrong = wrong_call(error, components)
     if shown or wrong:
@@ -235,7 +236,7 @@ def draw_app() -> None:
     chosen.run()
     tab(own_tab().ticket, lambda: st.rerun("body"), zone=chosen_zone() or "")
     if rights() and blocked() and PACES[refresh] is None:
-        rerun_on_change(rights())  # else the clock or the end of the tab's websocket makes it run again
+        rerun_on_change(rights())  # otherwise the refresh clock or the end of the tab's websocket does
 
 
 st.set_page_config(page_title="Lookback", page_icon=(STATIC / "icon.svg").read_text(), layout="wide")

@@ -7,14 +7,13 @@ from weakref import WeakValueDictionary
 
 
 def load_components() -> None:
-    """Call before a module of the components is imported in a function, because it may have been reloaded. It
-    waits until they are loaded as a whole. Two threads that begin with different modules would wait for each
-    other."""
+    """Wait until the components are loaded as a whole. Call this before a function imports one of their
+    modules, which may have been reloaded: two threads that start with different modules would deadlock."""
     import_module("components")
 
 
 class Role(Protocol):
-    """The parts of a role that pages use."""
+    """The attributes of a role that pages use."""
 
     @property
     def name(self) -> str: ...

@@ -1,5 +1,5 @@
-"""Errors in authors' pages. The log gets each distinct error once, with its traceback, and later how often it
-came."""
+"""Errors in authors' pages. Each distinct error is logged once with its traceback, and later with its
+count."""
 
 import hashlib
 import inspect
@@ -17,13 +17,13 @@ _WRONG_CALL = re.compile(
     r"(?P<name>\w+)\(\) (?:got an unexpected keyword|got multiple values|missing \d+ required|takes )"
 )
 _counts: dict[str, int] = {}
-"""How often each error came, by reference, over all viewers."""
+"""How often each error occurred, by reference, over all viewers."""
 
 
 def note(file: Path, error: Exception) -> str:
     """Log an error of the page `file` and return its reference. Errors of the same type at the same place
-    share one reference. The traceback is logged the first time; after that only the count, each time it
-    doubles."""
+    share one reference. The traceback is logged the first time. After that only the count is logged, at each
+    power of two from 16 on."""
     places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
     modified = file.stat().st_mtime_ns if file.exists() else 0  # errors of an edited page count as new
     what = "\n".join([str(file), str(modified), type(error).__qualname__, *places])
@@ -39,8 +39,8 @@ def note(file: Path, error: Exception) -> str:
 
 
 def wrong_call(error: Exception, functions: ModuleType) -> str:
-    """A sentence if the error is a call of one of `functions` with arguments that it does not have: what was
-    wrong, and how it is called. Otherwise an empty text. It has names of the code only, and no data."""
+    """A sentence if `error` came from calling one of `functions` with the wrong arguments: what was wrong,
+    and how the function is called. Otherwise an empty text. It contains names from the code, and no data."""
     found = _WRONG_CALL.match(str(error)) if isinstance(error, TypeError) else None
     name = found["name"] if found else ""
     if not found or name not in functions.__all__:

@@ -50,7 +50,7 @@ def _files() -> dict[Path, int]:
 
 
 def pages_version() -> Hashable:
-    """Another value after a page was edited, added or removed."""
+    """A value that changes when a page is edited, added or removed."""
     return frozenset(_files().items())
 
 

@@ -24,7 +24,7 @@ KEPT = (
     *(f"components.push.{name}" for name in ("channel", "source", "tabs", "varints")),
 )
 """Modules that are not reloaded: the launcher sets its values once, Streamlit's functions are replaced once,
-and open websockets and their threads go on."""
+and open websockets and their threads continue."""
 _ROOT = Path(__file__).parent.parent
 
 
@@ -38,7 +38,8 @@ _checked_at = time.monotonic()
 
 
 def code_version() -> Hashable:
-    """Another value after a file of the rooms was edited. Checks at most once a second, for all callers."""
+    """The files of the rooms with their times of change: a different value after a file was edited. Checks at
+    most once a second, for all callers."""
     global _checked_at, _newest
     if RELOADS and time.monotonic() - _checked_at >= 1.0:
         _checked_at = time.monotonic()

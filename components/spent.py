@@ -18,11 +18,12 @@ class Spent:
 
     total: float = 0.0
     computing: float = 0.0
-    """CPU time of the run's own thread. The rest of `total` it waited: for NATS, for a lock or for a core."""
+    """CPU time of the run's own thread. For the rest of `total` the thread waited: for NATS, for a lock or
+    for a CPU core."""
     parts: dict[str, float] = field(default_factory=dict)
-    """By component, without the components that it called itself."""
+    """By component, without the time of the components that it called."""
     inner: float = 0.0
-    """Time of the components that the current one has called."""
+    """Time of the components that the current component has called."""
 
     @property
     def own(self) -> float:
@@ -35,7 +36,7 @@ _current: ContextVar[Spent | None] = ContextVar("spent", default=None)
 
 @contextmanager
 def measured(spent: Spent) -> Iterator[None]:
-    """Measure the block into `spent`, which is complete when the block ends, also by an exception."""
+    """Measure the block into `spent`, which is complete when the block ends, even with an exception."""
     token = _current.set(spent)
     began, computed = time.perf_counter(), time.thread_time()
     try:
@@ -47,7 +48,7 @@ def measured(spent: Spent) -> Iterator[None]:
 
 
 def timed(function: Callable[P, T]) -> Callable[P, T]:
-    """Count the time of the calls of `function` under its name."""
+    """Measure the calls of `function` under its name."""
     name = function.__name__
 
     @wraps(function)

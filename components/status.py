@@ -58,9 +58,9 @@ UNDER_WAY = ("connecting", "replaying", "reconnecting")
 """The phases in which a stretch is still to be loaded."""
 SECOND = 1_000_000_000
 FINE = 10
-"""Seconds up to which a part of a stretch is said to the millisecond."""
+"""Parts of a stretch shorter than this many seconds are shown to the millisecond."""
 RERUN_AGAIN = 5.0
-"""Seconds after which a page is asked once more to run again."""
+"""Seconds after which the request to run the page again is repeated."""
 BLOCKED = (
     "Live updates do not reach this browser, so the charts come with the refresh. A proxy lets the websocket "
     "of Streamlit through, but not the one at lookback/push. Its configuration has to pass on both."
@@ -77,8 +77,8 @@ class Verdict:
 
 
 def judge(reads: Sequence[Read], connection: ConnectionState, *, paused: bool, then: bool = False) -> Verdict:
-    """The worst state among the connection and everything the page has read. `then`: it shows something of
-    then besides."""
+    """The worst state among the connection and everything the page has read. `then`: the page also shows a
+    time in the past without a feed or bucket."""
     kept = " The page keeps showing the last data." if any(_size(read) for read in reads) else ""
     if connection.status != "connected":
         if connection.error is None:
@@ -125,25 +125,26 @@ def _size(read: Read) -> int:
 
 
 OTHERS = ("mood", "word", "newest", "bar", "act")
-"""What the line says besides facts: the state, as a style and as a word; the newest message, as pieces, None
-for a page without feeds; the progress of the replay, 0 to 1, None if there is none; and what the viewer may
-do, a key of ACTS, "" for nothing, None if there is never anything to do."""
+"""The entries of the line besides facts. `mood` and `word`: the state, as a style and as a word. `newest`:
+the newest message, as pieces; None for a page without feeds. `bar`: the progress of the replay, 0 to 1; None
+if there is none. `act`: the action that the viewer may take, a key of ACTS; "" for none now, None if there is
+never one."""
 
 Piece = str | list[str]
-"""Text; bold if in a list, with a style in second place."""
+"""Text. In a list, it is bold; a second item of the list is its style."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What the status line says of some reads at one moment."""
+    """The contents of the status line for some reads at one moment."""
 
     verdict: Verdict
     said: dict[str, Any]
-    """As static/status.js draws it: the entries OTHERS, and `fact0` and so on, lists of pieces."""
+    """The form that static/status.js draws: the entries OTHERS, and `fact0` and so on, lists of pieces."""
     missing: list[tuple[str, list[dict[str, object]]]]
-    """What the data lacks, as sentences, each with samples if there are any."""
+    """Warnings about missing data: sentences, each with samples if there are any."""
     structure: str
-    """Differs from before where a live element does not suffice and the page has to run again."""
+    """A digest. If it changes, a live element cannot show the change, so the page must run again."""
 
 
 def line_of(
@@ -157,8 +158,8 @@ def line_of(
     stopped: Collection[FeedKey] = (),
 ) -> Line:
     """The line for `reads`. interval: seconds between two refreshes; None if paused. then: as for judge().
-    others: what else the page was drawn for. notes: what else it says. stopped: what the viewer wants no more
-    of."""
+    others: functions whose values the page was also drawn for. notes: functions that return further facts.
+    stopped: the feeds whose loading this viewer has stopped."""
     state = nats.state
     verdict = judge(reads, state, paused=interval is None, then=then)
     if launcher.trouble and is_embedded() and verdict.mood in ("live", "stale", "empty"):
@@ -203,12 +204,13 @@ def line_of(
     columns = [(view.columns, *(() if view else _emptiness(view))) for view in views]
     versions = [bucket.snapshot.version for bucket in buckets.values()]
     structure = repr((verdict, missing, columns, versions, [hash(other()) for other in others]))
-    # Each viewer keeps it, so it is short.
+    # Each viewer's session keeps the structure, so store a short digest of it.
     return Line(verdict, said, missing, blake2b(structure.encode(), digest_size=16).hexdigest())
 
 
 def _act(views: Sequence[View], stopped: Collection[FeedKey]) -> str | None:
-    """What the viewer may do about stretches that load."""
+    """The action that the viewer may take: "stop" while a stretch loads, "rest" after the viewer stopped one,
+    "" for none; None if the page reads no stretch."""
     if not any(view.past for view in views):
         return None
     under_way = [view for view in views if view.past and view.health.phase in UNDER_WAY]
@@ -218,41 +220,41 @@ def _act(views: Sequence[View], stopped: Collection[FeedKey]) -> str | None:
 
 
 def _whole(view: View) -> View:
-    """All of the stretch, where it is played."""
+    """The view of the whole stretch if `view` is a playback of it; otherwise `view`."""
     stretch = view.stretch
     if stretch is None:
         return view
-    before = view.look_back  # it reaches further back than the stretch by this
+    before = view.look_back  # the feed reads this much from before the stretch
     return look_at(stretch, stretch.look_back - before, False, by_code=False)
 
 
 def _share(view: View) -> float:
-    """Which part of a halted stretch is loaded."""
+    """The fraction of a halted stretch that is loaded."""
     first, last = view.loaded or (0, 0)
     return (last - first) / view.look_back.value
 
 
 def _loaded(view: View, *, several: bool) -> list[Piece]:
-    """What is loaded of a halted stretch."""
+    """The part of a halted stretch that is loaded, as pieces of text. `several`: name the feed."""
     end = view.feed.now()
     start, (first, last) = end - view.look_back.value, view.loaded or (0, 0)
-    # Of several feeds the name has to fit, and the clock has the whole.
+    # With several feeds the line has room for the name only, and the clock shows the whole stretch.
     whole = f" loaded in {view.health.name}" if several else f" of {span_text(start, end)} loaded"
-    # Cut, so that it never claims more than there is.
+    # Rounded inwards, so that the text never claims more than is loaded.
     unit = SECOND if last - first >= FINE * SECOND else SECOND // 1000
     first, last = (first if first == start else -(-first // unit) * unit, last // unit * unit)
     return [[span_text(first, last)] if first < last else "nothing", whole]
 
 
 def _emptiness(view: View) -> tuple[object, ...]:
-    """What an empty state says of a view without rows."""
+    """The values that the empty state of a view without rows depends on."""
     health = view.health
     reason = health.samples[-1].reason if health.samples else ""
     return health.phase, health.hint, reason, health.read > 0, health.doubts
 
 
 def _filtered(views: Sequence[View]) -> list[list[Piece]]:
-    """How many messages match the `where` of each view, of how many."""
+    """For each view with a `where`: how many messages match it, of how many messages read."""
     found: dict[object, list[Piece]] = {}
     for view in views:
         health = view.health
@@ -314,7 +316,7 @@ class LineSource(JsonSource):
         self.structure = line.structure
         facts = {name: value for name, value in line.said.items() if name not in OTHERS}
         others = {name: line.said[name] for name in OTHERS}
-        # Numbers that change all the time are sent less often.
+        # Facts change all the time, so they are sent less often.
         since, beside, sent = self._facts
         now = time.monotonic()
         if others == beside and facts.keys() == sent.keys() and now - since < FRESH:
@@ -325,7 +327,7 @@ class LineSource(JsonSource):
 
 
 class LineElement(JsonElement):
-    """The status line of one viewer's page, and the word that the page has to run again."""
+    """The status line of one viewer's page, and the request to run the page again."""
 
     def __init__(self, source: LineSource, loading: Loading) -> None:
         super().__init__(source)
@@ -334,11 +336,11 @@ class LineElement(JsonElement):
         self._asked = "", 0.0
 
     def draw_for(self, structure: str) -> None:
-        """The page was drawn for this structure; "" if it runs again by itself."""
+        """Record that the page was drawn for `structure`; "" if it runs again by itself."""
         self._drawn, self._asked = structure, ("", 0.0)
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
-        """The entries that the browser lacks, and `again` if the page has to run again."""
+        """The entries that the browser lacks, and `again` if the page must run again."""
         assert isinstance(self.source, LineSource)
         self.loading.repeat()
         structure, (asked, when), now = self.source.structure, self._asked, time.monotonic()
@@ -350,7 +352,7 @@ class LineElement(JsonElement):
         return known, packed({**json.loads(message), "again": int(1000 * now)})
 
     def receive(self, message: dict[str, Any]) -> None:
-        """The viewer stops loading, or loads the rest: at once, also while the page runs."""
+        """Stop loading, or load the rest, as the viewer requested. Works even while the page runs."""
         if self.loading.obey(message.get("act")) and self._drawn:
             self.draw_for("another run")
 
@@ -364,11 +366,12 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
     """Draw the status line and the warnings for what the page has read.
 
     interval: seconds between two refreshes; None if paused. reruns: whether the page runs again at each
-    refresh; otherwise the line requests it when something else than numbers has changed, and soon if `again`.
-    Nothing here may move the page when it appears or disappears. So the style sheet keeps the line one line,
-    two on a phone, and cuts what is too long for it; the pointer shows it. The reason for a lost connection
-    is at the bottom of the visible page, warnings are behind a button beside the title. The line is drawn
-    after the page, so it needs no placeholder element, which would be sent at each refresh.
+    refresh. Otherwise the line requests a run when more than numbers has changed, and soon if `again`.
+
+    Nothing here may move the page when it appears or disappears. So the style sheet keeps the line to one
+    line, two on a phone, and cuts longer text, which appears under the pointer. The reason for a lost
+    connection is at the bottom of the visible page, and warnings are behind a button beside the title. The
+    line is drawn after the page, so it needs no placeholder element, which would be sent at each refresh.
     """
     nats = client(by_code=False)
     shown: list[View | Bucket] = [
@@ -401,11 +404,11 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
         )
     placed = tab.place("", lambda: LineElement(source, loads))
     element = placed.element
-    # After an edit of the code it is an element of the class before
+    # After a reload of edited code, the element may be of the old class.
     if not isinstance(element, LineElement) or element.source is not source or element.loading is not loads:
         element = LineElement(source, loads)
         tab.replace(placed, element)
-    # Meanwhile something may be other than what the page was drawn for.
+    # A value may have changed since the page was drawn.
     again = again or any(value() != seen for value, seen in reads.others.items())
     element.draw_for("" if reruns or not shown else "another run" if again else line.structure)
     _line(
@@ -423,7 +426,7 @@ def status(reads: Reads, interval: float | None, *, reruns: bool, again: bool) -
 
 
 def _act_on() -> None:
-    """The viewer stops loading, or loads the rest, without the websocket."""
+    """Stop loading, or load the rest, as the viewer requested without the tab's websocket."""
     loading().obey(st.session_state["status-line"].get("act"))
 
 
@@ -432,8 +435,9 @@ def _again() -> None:
 
 
 def newest_text(views: Sequence[View], *, lasting: bool) -> list[Piece]:
-    """The age of the newest message, never younger than the newest message of any feed. If the feeds are far
-    apart, name the one that has been silent longest. lasting: give the time of day instead of an age."""
+    """The age of the newest message. If all feeds are about equally fresh, the greatest of their ages.
+    Otherwise the least, then the greatest with the name of its feed. A feed without messages is named too.
+    lasting: give the time of day instead of an age."""
     silent = [view.health.name for view in views if view.health.newest is None]
     newest = {view.health.name: view.health.newest for view in views if view.health.newest is not None}
     if not newest:
@@ -486,13 +490,13 @@ def _progress(replaying: Sequence[Health]) -> tuple[list[Piece], float]:
 
 
 def _missing(views: list[View]) -> list[tuple[str, list[dict[str, object]]]]:
-    """What the windows lack, as sentences, each with samples if there are any."""
+    """Warnings about data that is missing from the windows: sentences, each with samples if there are any."""
     found: list[tuple[str, list[dict[str, object]]]] = []
     longest = {view.feed.key: view for view in sorted(views, key=lambda view: view.look_back)}
     for view in longest.values():
         health, name = view.health, view.health.name
         found += _gone(view)
-        if health.phase == "halted" and len(longest) > 1:  # of one, the line says it
+        if health.phase == "halted" and len(longest) > 1:  # the line itself reports a single feed
             loaded = _loaded(_whole(view), several=False)
             of = "".join(piece if isinstance(piece, str) else piece[0] for piece in loaded)
             found.append((f"{name}: loading was stopped, {of}.", []))
@@ -551,7 +555,7 @@ def _times_elsewhere(view: View) -> str:
     if last >= view.now - view.look_back.value and first <= view.now:
         return ""
     when = date_text(first) if first == last else f"{date_text(first)} to {date_text(last)}"
-    # Such a field often has another unit or zone than expected, so say what was in it.
+    # Such a field often has another unit or zone than expected, so show its newest value.
     column = field.rpartition("@")[0] or field
     newest = rows.between(rows.end - 1, rows.end)
     written = ""
@@ -565,7 +569,7 @@ def _times_elsewhere(view: View) -> str:
 
 
 def _bucket_warnings(bucket: Bucket) -> list[str]:
-    """What the bucket's values lack, or why reading them is slow, as sentences."""
+    """Warnings about missing or slow values of the bucket, as sentences."""
     health, found = bucket.health, []
     if bucket.optional and health.phase == "stopped":
         found.append(f"Cannot read the bucket {health.name!r}. {health.why or ''}".strip())
@@ -604,7 +608,8 @@ def _slow(name: str, why: LookbackError) -> str:
 
 
 def _gone(view: View) -> list[tuple[str, list[dict[str, object]]]]:
-    """What left the stream, or was never received, within the look-back: how much, and when."""
+    """Warnings about messages of the look-back that left the stream or were never received: how many, and
+    when."""
     health = view.health
     keeps = f" The stream keeps at most {health.limits}." if health.limits else ""
     both = view.feed.key.archive is not None and health.archive is None

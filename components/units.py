@@ -1,6 +1,6 @@
 """Numbers and their units as text. static/units.js has the same rules for browsers.
 
-A whole number keeps all its digits, another one eight, or three after the point if it is large.
+A whole number keeps all its digits. Any other number keeps eight, or three after the point if it is large.
 """
 
 from decimal import Decimal
@@ -20,7 +20,7 @@ _LEAST, _MOST = 1e-15, 1e21
 
 
 def number_text(value: float | int) -> str:
-    """A number without a unit: "1,234.5678", "1.5e-7"; "n/a" for NaN. It is finite."""
+    """A number without a unit: "1,234.5678", "1.5e-7"; "n/a" for NaN. It must not be infinite."""
     if value != value:
         return "n/a"
     sign, digits = _digits(value, 8)
@@ -88,8 +88,8 @@ def _duration(digits: str, power: int, unit: str, *, brief: bool) -> str:
 
 
 def _digits(value: float | int, most: int) -> tuple[str, str]:
-    """The sign, and the decimal digits: `most` of them; if that is eight, all before the point of a large
-    number, and three after it."""
+    """The sign, and the `most` first decimal digits. If `most` is eight, a large number has all digits before
+    the point and three after it."""
     sign = "-" if value < 0 else ""
     size = abs(int(value) if isinstance(value, Integral) else float(value))
     if most == 8 and isinstance(size, int):

@@ -16,7 +16,7 @@ import streamlit as st
 from .units import brief
 
 _MOST_IN_A_CELL = 2**53
-"""Streamlit draws a greater number in a number column as an error."""
+"""The greatest number that Streamlit draws in a number column; it draws a greater one as an error."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$~:&])")
 
 
@@ -41,7 +41,8 @@ def count_text(number: int, noun: str) -> str:
 
 
 def rounded(value: float) -> float:
-    """Round a number to the digits that are shown: eight, or all before the point and three after it."""
+    """Round a number to the digits that are shown: eight, or from 100,000 on all before the point and three
+    after it."""
     if not math.isfinite(value):
         return value
     return float(f"{value:.8g}") if abs(value) < 100_000 else round(value, 3)
@@ -79,8 +80,8 @@ _zone: ContextVar[str | None] = ContextVar("zone", default=None)
 
 
 def zone() -> str:
-    """The time zone of the viewer's pages: the chosen one, or that of the browser; UTC if that is not known
-    here."""
+    """The time zone of the viewer's pages: the chosen one, or else the browser's. UTC if this machine does
+    not have that zone."""
     return _known(_zone.get() or chosen_zone() or st.context.timezone)
 
 
@@ -91,7 +92,7 @@ def chosen_zone() -> str | None:
 
 
 def own_zone() -> str:
-    """The browser's time zone; UTC if it names one that is not known here."""
+    """The browser's time zone; UTC if this machine does not have that zone."""
     return _known(st.context.timezone)
 
 
@@ -110,7 +111,7 @@ def _is_known(zone: str) -> bool:
 
 @contextmanager
 def in_zone(name: str) -> Iterator[None]:
-    """Within the block, zone() is `name`: for work that no viewer's script does."""
+    """Within the block, zone() returns `name`: for work outside a viewer's script."""
     token = _zone.set(name)
     try:
         yield
@@ -151,10 +152,10 @@ def local(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def exact_numbers(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[Any, Any]]:
-    """A copy of `table` of which st.dataframe shows every digit, and the column configurations for that.
+    """A copy of `table` for which st.dataframe shows every digit, and the column configurations it needs.
 
-    By itself it shows four decimal places, and numbers beyond 2**53 as errors. A column with such a number,
-    or with decimals, becomes text. Missing values stay missing.
+    By default st.dataframe shows four decimal places, and numbers beyond 2**53 as errors. A column with such
+    a number, or with Decimal values, becomes text. Missing values stay missing.
     """
     shown = table.copy(deep=False)
     configurations: dict[Any, Any] = {}

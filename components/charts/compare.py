@@ -1,4 +1,4 @@
-"""compare(): the current hour, day or week laid over the earlier ones."""
+"""compare(): the current hour, day or week drawn over the earlier ones."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,8 @@ MOST_ROWS = 100
 
 def look_back_for(period: Duration = "PT1H", earlier: int = 1) -> str:
     """The look-back that covers the current `period` and the `earlier` ones before it: (earlier + 1) periods,
-    plus an hour for days, since one may have 25 hours. The length that a viewer chose for the
-    clock does not change it. Raises LookbackError."""
+    plus an hour for days, since a day may have 25 hours. A length that the viewer chose in the clock does not
+    change it. Raises LookbackError."""
     return Fixed(iso_duration(full_reach(parse_duration(period, "period"), earlier)))
 
 
@@ -51,11 +51,11 @@ def compare(
     """Draw the current period so far over the `earlier` ones (at most 30) before it, as a live chart.
 
     period: a duration. "PT1H" means clock hours, "P1D" days from the viewer's local midnight, "P7D"
-    weeks from Monday; others start where the local clock shows a multiple of them. Across a daylight-saving
-    change each day still starts at its own midnight, and values at the same distance from midnight are
-    compared. The other arguments are those of line_chart(). Raises LookbackError, naming the look-back that
-    is needed (see look_back_for), if the look-back of `view` is too short, and ColumnError as line_chart()
-    does.
+    weeks from Monday. Other periods start where the local clock shows a multiple of their length. Across a
+    daylight-saving change each day still starts at its own midnight, and values at the same distance from
+    midnight are compared. The other arguments are those of line_chart(). Raises LookbackError, naming the
+    look-back that is needed (see look_back_for), if the look-back of `view` is too short, and ColumnError as
+    line_chart() does.
     """
     length = parse_duration(period, "period")
     check_reach(view.look_back, length, earlier)

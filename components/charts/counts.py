@@ -1,4 +1,4 @@
-"""counts(): how many events there were per interval, stacked by a column."""
+"""counts(): the number of rows per interval, stacked by a column."""
 
 from typing import Any
 
@@ -35,16 +35,16 @@ def counts(
     most: int = MOST,
     key: str | None = None,
 ) -> None:
-    """Draw how many rows there are per interval, as bars, stacked by the values of the text column `by`: the
-    `most` busiest (up to MOST_SERIES), and the rest as one. The legend has the number of each. Rows without a
-    value in `by` are counted as "n/a".
+    """Draw the number of rows per interval as bars, stacked by the values of the text column `by`: the `most`
+    busiest values (up to MOST_SERIES), and the rest as one. The legend shows the number of rows of each. Rows
+    without a value in `by` are counted as "n/a".
 
-    Intervals are whole multiples of their length since the epoch, in UTC. `every`: that length, such as
-    "10s"; by default a round one of which at least 60 are in the look-back. If there were more than 1,000,
-    it is a multiple. Rows count at their own time, late ones too. The interval that is not over is paler; one
-    that the look-back cuts is not shown. `key` distinguishes two equal elements on one page. Raises
-    DurationError if `every` is no duration, and ColumnError, naming the columns that exist, if `by` is no
-    text column.
+    Intervals start at whole multiples of their length since the epoch, in UTC. `every`: that length, such as
+    "10s"; by default a round length of which at least 60 are in the look-back. If there were more than 1,000
+    intervals, a multiple of it is used. Rows count at their own time, even if they arrive late. The current
+    interval is paler. An interval that the look-back cuts is not shown. `key` distinguishes two equal
+    elements on one page. Raises LookbackError if `most` is out of range, DurationError if `every` is no
+    duration of whole milliseconds, and ColumnError, naming the columns that exist, if `by` is no text column.
     """
     if not isinstance(most, int) or not 1 <= most <= MOST_SERIES:
         raise LookbackError(f"counts() draws 1 to {MOST_SERIES} series separately, not most={most!r}.")
@@ -68,9 +68,9 @@ def counts(
 
 
 class _CountsSource(IntervalSource):
-    """`others`: how many series are counted as one, and their rows. Each other series is an entry, whose name
-    is "s" and its place: its name, or none for rows without a value, and its rows. A column has a number per
-    place, and that of the others at the end."""
+    """`others`: how many series are counted as one, and how many rows they have. Each other series is an
+    entry named "s" and its place: the series' name, null for rows without a value, and its number of rows. A
+    column has one number per place, then the number of the others."""
 
     def __init__(self, view: View, by: str | None, step: int, most: int) -> None:
         self._found = TextCounts(step, by)
@@ -103,7 +103,7 @@ class _CountsSource(IntervalSource):
         return {**content, "others": [series - len(busiest), total - shown]}
 
     def _placed(self, codes: list[int]) -> dict[int, int] | None:
-        """A place for each code, the same as before where it has one; None if all of them have."""
+        """A place for each code; codes that have a place keep it. None if the codes have not changed."""
         if self._places.keys() == set(codes):
             return None
         kept = {code: self._places[code] for code in codes if code in self._places}

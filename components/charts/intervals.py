@@ -1,4 +1,4 @@
-"""What the charts of counts per interval have in common: the intervals, and which of them are shown."""
+"""Shared by the charts of counts per interval: the intervals, and which of them are shown."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,18 +15,19 @@ from ..data.live import View
 from ..push.json_element import JsonSource
 
 LEAST = 60
-"""Intervals in a look-back at least, unless the page says how long one is."""
+"""The least number of intervals in a look-back, unless the page sets their length."""
 MOST = 1000
-"""Intervals at most. If there were more, each is several times as long."""
+"""The greatest number of intervals. If there were more, each is several times as long."""
 NUMBER = 40
-"""Bytes of a number in a column."""
+"""Bytes of memory that a number in a column takes."""
 _DAY = 86_400_000_000_000
 _STEPS = [*ROUND_STEPS, 2 * _DAY, 4 * _DAY]
 
 
 def interval_of(every: Duration | None, look_back: pd.Timedelta) -> int:
-    """The length of an interval, ns: `every`, or if that gives more than MOST, a multiple of it. If it is
-    None, the longest of the usual ones of which LEAST are in the look-back. Raises DurationError."""
+    """The length of an interval, ns: `every`, or a multiple of it if there were more than MOST intervals. If
+    `every` is None, the longest round length of which LEAST are in the look-back. Raises DurationError if
+    `every` is no duration of whole milliseconds."""
     if every is None:
         return max([step for step in _STEPS if step * LEAST <= look_back.value], default=_STEPS[0])
     length = parse_duration(every, "interval").value
@@ -36,7 +37,8 @@ def interval_of(every: Duration | None, look_back: pd.Timedelta) -> int:
 
 
 def interval_settings(view: View, step: int, title: str | None) -> dict[str, Any]:
-    """Settings that the browser needs for the axis. `when`: what another zoom belongs to."""
+    """Settings that the browser needs for the axis. `step`: ms. `when`: identifies the time range; the zoom
+    is reset when it changes."""
     return {
         "title": title or "",
         "step": step // 1_000_000,
@@ -55,9 +57,10 @@ class Counting(Protocol):
 
 
 class IntervalSource(JsonSource):
-    """`until`: now, ms since the epoch, UTC. `first`: the first interval shown; the one that the look-back
-    cuts is not. `last`: the one of now. `young`: as in View.young_since, in ms. `gaps`: what is missing, from
-    and to, in ms. Columns, one per interval with rows, are entries whose names are "c" and the interval."""
+    """`until`: now, ms since the epoch, UTC. `first`: the first interval shown; an interval that the
+    look-back cuts is not shown. `last`: the current interval. `young`: as in View.young_since, in ms. `gaps`:
+    the missing parts, from and to, in ms. Each interval with rows has a column: an entry whose name is "c"
+    and the interval."""
 
     def __init__(self, view: View, step: int, counting: Counting) -> None:
         super().__init__()
@@ -66,13 +69,13 @@ class IntervalSource(JsonSource):
         self._again = view.again
         self._step = step
         self._counting = counting
-        self._columns: dict[int, list[int]] = {}  # what was made of the counts, by interval
+        self._columns: dict[int, list[int]] = {}  # the columns made from the counts, by interval
         view.feed.counted(self)
-        self._now = 0  # until when it is known what was sent, on the server's clock
+        self._now = 0  # until when all messages were received, on the server's clock
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the counts and of what was made of them."""
+        """Bytes of the counts and of the columns made from them."""
         return self._counting.nbytes + NUMBER * sum(map(len, list(self._columns.values())))
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -88,7 +91,7 @@ class IntervalSource(JsonSource):
         view = self._again()
         if view.health.phase == "following" or not self._now:
             self._now = max(self._now, view.now)
-        start = view.now - self._look_back  # rows leave also while nothing is known of new ones
+        start = view.now - self._look_back  # rows leave the look-back even while no new rows arrive
         if view.health.dropped:
             start = max(start, view.health.dropped_until + 1)
         last = (self._now - view.past) // self._step  # a stretch has no row at its end
@@ -102,4 +105,4 @@ class IntervalSource(JsonSource):
 
     @abstractmethod
     def _counts(self, rows: Snapshot, first: int, last: int) -> dict[str, Any]:
-        """The columns from `first` to `last`, and what they mean."""
+        """The columns from `first` to `last`, and the entries that explain them."""

@@ -1,4 +1,4 @@
-"""What a viewer chooses in the legend of a line chart, and what the legend asks the server."""
+"""A viewer's choices in the legend of a line chart, and the answers to the legend's questions."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from ..data.live import Readable
 from ..words import cut
 
 Value = Literal["newest", "greatest", "mean"]
-"""By which value of the look-back a legend is sorted; it then shows that value."""
+"""The value, over the look-back, by which a legend is sorted and which it then shows."""
 VALUES: dict[str, Value] = {value: value for value in get_args(Value)}
 MOST_FOUND = 20
-"""Names of undrawn series that a search brings."""
+"""Names of undrawn series that a search returns at most."""
 LONGEST_NAME = 1000
-"""Characters of a name that a viewer may choose; a browser's message is no longer than 16 KB either."""
+"""Characters of a name that a viewer may choose. A browser's message is limited to 16 KB as well."""
 
 LONGEST_TEXT = 1500
 """Characters of a choice in the page's address, as browsers send it. Proxies refuse long ones."""
@@ -43,7 +43,7 @@ class Choices:
     rule: str | None = None
     """The rule for which series have lines of their own; None: as the page says."""
     names: frozenset[str] = frozenset()
-    """Series that have lines of their own whatever the rule says."""
+    """Series that have lines of their own under any rule."""
     value: Value | None = None
     """None: the legend is sorted by name."""
 
@@ -60,12 +60,12 @@ AS_GIVEN = Choices()
 
 
 def spelled(choices: Choices, longest: int | None = None) -> str:
-    """A choice as text: rule, value and names, separated by tildes, which addresses have as they are.
-    `longest`: names for which there is no room within so many characters of an address are left out."""
+    """A choice as text: rule, value and names, separated by tildes, which need no escape in a URL. `longest`:
+    names that do not fit into this many characters of a URL are left out."""
     text = f"{choices.rule or ''}~{choices.value or ''}"
     for name in sorted(choices.names):
         more = f"{text}~{name.replace('%', '%25').replace('~', '%7E')}"
-        # A lone surrogate has no place in an address
+        # A URL cannot contain a lone surrogate.
         if longest is None or (len(quote(more, errors="ignore")) <= longest and _is_text(name)):
             text = more
     return text
@@ -104,7 +104,7 @@ def read_choices(message: object) -> Choices | None:
 
 
 def shown_values(numbers: Mapping[str, Numbers], value: Value) -> dict[str, float | None]:
-    """One value of each series, for JSON; None for a series without."""
+    """One value of each series, for JSON; None for a series without a value."""
     return {name: _exact(getattr(each, value)) for name, each in numbers.items()}
 
 
@@ -121,8 +121,9 @@ def undrawn(bins: Bins, snapshot: Snapshot, part: str) -> dict[str, Any]:
 
 
 def others_at(bins: Bins, snapshot: Snapshot, start: int, end: int) -> dict[str, Any]:
-    """Whose the least and the greatest value of the undrawn series is from `start` to `end` (ns since the
-    epoch, UTC), and how many of them have values there. Empty lists if their rows are gone."""
+    """The least and the greatest value of the undrawn series from `start` to `end` (ns since the epoch, UTC).
+    `extremes`: for each, the name of its series, the value, and its time in ms; empty if the rows are gone.
+    `count`: how many undrawn series have values there."""
     count, found = extremes_of_others(snapshot, bins, start, end)
     return {
         "count": count,

@@ -1,4 +1,4 @@
-"""scatter_chart(): one number against another, one point per row, live."""
+"""scatter_chart(): a live chart of one number against another, one point per row."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ MOST = 5000
 """Points to draw, the newest ones."""
 GROUPS = 10
 """Groups with a colour of their own, the largest ones."""
-_CLEARLY = 5  # points by which a group must be larger to take the colour of another one
+_CLEARLY = 5  # points that a group needs beyond twice another group's size to take its colour
 _LONGEST = 200  # characters of a group's name
 
 _kind = Kind("scatter")
@@ -40,12 +40,12 @@ def scatter_chart(
     log_y: bool = False,
     key: str | None = None,
 ) -> None:
-    """Draw the numeric column `y` against the numeric column `x`, one point for each row that has both: the
-    newest 5,000 of them within the look-back, as the server stored them, and none of the older ones. It keeps
-    itself current.
+    """Draw the numeric column `y` against the numeric column `x`, one point for each row that has both. The
+    newest 5,000 points of the look-back, in the order in which the server stored them, are drawn. The chart
+    updates itself.
 
     The ten largest groups, one per value of the text column `by`, have a colour each; all other points
-    share one. A group keeps its colour until another one is more than twice as large. `height`: pixels,
+    share one. A group keeps its colour until another group is more than twice as large. `height`: pixels,
     without the legend. `log_x`, `log_y`: the axis is logarithmic; points with zero or a negative number are
     not drawn, and the chart says how many. `key`: distinguishes two equal charts on one page. Raises
     ColumnError, naming the columns that exist, if a column does not exist or has another kind.
@@ -72,8 +72,8 @@ def scatter_chart(
 
 
 class _PointsSource(JsonSource):
-    """The points in order: `x` and `y` as numbers to seven digits, `of` as the number of each one's group, -1
-    for none. `first`: how many points have left since the source began. `groups`: number and name of each
+    """The points in order: `x` and `y`, rounded as shown, and `of`, the number of each point's group, -1 for
+    none. `first`: how many points have left since the source was created. `groups`: number and name of each
     group with a colour, at the place of that colour.
 
     A browser gets the points that are new, and drops as many as `first` has grown by.
@@ -105,7 +105,7 @@ class _PointsSource(JsonSource):
             self._drop(len(self._ordinals))
             self._generation, self._end = snapshot.generation, snapshot.first
         labels: list[str] = []
-        if len(snapshot):  # without rows no column is known
+        if len(snapshot):  # a snapshot without rows may lack the columns
             labels = self._take(snapshot)
         self._end = snapshot.end
         self._drop(int(np.searchsorted(self._ordinals, snapshot.first)))
@@ -117,7 +117,7 @@ class _PointsSource(JsonSource):
         return content
 
     def news(self, known: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-        """Only the points that a browser lacks."""
+        """Only the points that the browser lacks."""
         end = known["first"] + len(known["x"]) if known else content["first"]
         new = max(0, end - content["first"])
         columns = {name: content[name][new:] for name in ("x", "y", "of") if name in content}
@@ -125,8 +125,8 @@ class _PointsSource(JsonSource):
         return super().news(*others) | {name: values for name, values in columns.items() if values}
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The message behind a point: `point`, how many points there were before it since the source began.
-        Raises LookbackError."""
+        """The message behind a point. `point`: how many points came before it since the source was created.
+        Raises LookbackError if the point has left the chart."""
         with self._lock:
             place = question.get("point")
             known = isinstance(place, int) and self._first <= place < self._first + len(self._ordinals)
@@ -141,7 +141,7 @@ class _PointsSource(JsonSource):
         start = max(self._end, snapshot.first)
         x, y = (snapshot.numbers(name, start) for name in self._columns)
         good = np.flatnonzero((np.abs(x) < TOO_LARGE) & (np.abs(y) < TOO_LARGE))[-MOST:]  # false for NaN
-        # Other lists each time: what was sent is not changed.
+        # New lists each time, because the content that was sent must not change.
         self._points = (
             self._points[0] + [rounded(value) for value in x[good].tolist()],
             self._points[1] + [rounded(value) for value in y[good].tolist()],
@@ -161,7 +161,7 @@ class _PointsSource(JsonSource):
             self._points = self._points[0][count:], self._points[1][count:]
 
     def _groups(self, labels: list[str]) -> list[tuple[int, str] | None]:
-        """The groups that have a colour, None for one without a point."""
+        """Number and name of the groups that have a colour; None for a group without points."""
         codes: Codes
         codes, counts = np.unique(self._of[self._of >= 0], return_counts=True)
         sizes = {labels[code]: int(count) for code, count in zip(codes, counts, strict=True)}

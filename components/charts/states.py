@@ -1,4 +1,4 @@
-"""states(): which state each series was in when, as bands over time."""
+"""states(): the state of each series over time, as bands."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ MOST = 30
 """Series to draw unless the page says otherwise."""
 MOST_SERIES = 200
 MOST_STATES = 40
-"""States that have colours and names of their own; the others share one."""
+"""States with a colour and a name of their own; all further states share one."""
 LONGEST = 60
 """Characters of a name."""
 OTHERS = "others"
@@ -40,16 +40,17 @@ def states(
     most: int = MOST,
     key: str | None = None,
 ) -> None:
-    """Draw which state each series was in when, as bands over time: the values of the column `y`, text or
-    number, for each value of the text column `by`; one band for all rows if `by` is None.
+    """Draw the state of each series over time, as bands. States are the values of the column `y`, text or
+    number. There is one series for each value of the text column `by`, or one for all rows if `by` is None.
 
-    A state lasts from the first row with it to the next row with another one. The newest lasts until now, as
-    long as its series has a row in the look-back. The legend says which part of the time each state had, over
-    all series shown. At most `most` series (up to MOST_SERIES) are drawn, the first ones by name, and the
-    newest 1,000 changes. True and false in the payload are the states "true" and "false". `colors`: state to
-    a CSS colour. Words that people use for states have colours of their own, such as green for RUN, red for
-    FAULT. `key` distinguishes two equal elements on one page. Raises ColumnError, naming the columns that
-    exist, if a column does not exist or `by` is no text column.
+    A state lasts from its first row to the next row with a different state. The newest lasts until now, as
+    long as its series has a row in the look-back. The legend shows the share of the time that each state had,
+    over all series shown. At most `most` series (up to MOST_SERIES) are drawn, the first ones by name, with
+    the newest 1,000 changes. True and false in the payload are the states "true" and "false". `colors`: maps
+    a state to a CSS colour. Common words for states have colours of their own, such as green for RUN and red
+    for FAULT. `key` distinguishes two equal elements on one page. Raises LookbackError if `most` is out of
+    range, and ColumnError, naming the columns that exist, if a column does not exist or `by` is no text
+    column.
     """
     if not 1 <= most <= MOST_SERIES:
         raise LookbackError(f"states() draws from 1 to {MOST_SERIES} series, not most={most}.")
@@ -76,10 +77,10 @@ def states(
 
 
 class _StatesSource(JsonSource):
-    """`until`: the right edge, ms since the epoch, UTC. `gaps`: what is not loaded, from and to, in ms.
-    `states`: their names, in the order in which they were seen. `series`: how many there are. `missing`: how
-    many changes are not drawn. Each band is an entry: series, index of the state, start, and end or 0, in ms.
-    The names of these entries begin with "b"."""
+    """`until`: the right edge, ms since the epoch, UTC. `gaps`: the parts that are not loaded, from and to,
+    in ms. `states`: the names of the states, in the order in which they first appeared. `series`: how many
+    series there are. `missing`: how many changes are not drawn. Each band is an entry: series, index of the
+    state, start, and end or 0 if it lasts, in ms. The names of these entries begin with "b"."""
 
     def __init__(self, view: View, field: str, by: str | None, most: int) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class _StatesSource(JsonSource):
         self._by = by
         self._most = most
         self._states: dict[str, int] = {}
-        self._current = 0  # until when it is known what was sent, on the server's clock
+        self._current = 0  # until when all messages were received, on the server's clock
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""

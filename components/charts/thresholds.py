@@ -1,4 +1,4 @@
-"""Thresholds: conditions of values, and when they held, for charts and lists."""
+"""Thresholds: conditions on values, and when they held, for charts and lists."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Watched(NamedTuple):
 
 
 def checked(thresholds: Mapping[str, object]) -> dict[str, Condition]:
-    """The conditions of all thresholds that are not None. Raises ThresholdError, as parse_condition()."""
+    """The conditions of all thresholds that are not None. Raises ThresholdError as parse_condition() does."""
     given = {str(name): value for name, value in thresholds.items() if value is not None}
     return {name: parse_condition(value, name) for name, value in given.items()}
 
@@ -92,5 +92,5 @@ def _lines(name: str, condition: Condition) -> list[tuple[str, float, str]]:
 
 
 def _nearest(one: Watched, value: float) -> tuple[str, float, str]:
-    """The line that the value is nearest to."""
+    """The line nearest to the value."""
     return min(_lines(one.name, one.condition), key=lambda line: abs(line[1] - value))
