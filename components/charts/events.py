@@ -27,16 +27,16 @@ _kind = Kind("events")
 @timed
 def events(view: View, text: str = "{_subject}", *, key: str | None = None) -> None:
     """Mark each row of `view` in all charts over time of the page, as a thin line with a short text at the
-    row's time: deploys, workflow runs, or whatever a stream has. It keeps itself current, and shows nothing
-    at its own place, except if there are more rows than the 100 newest, which are marked.
+    row's time: deploys, workflow runs, or other messages of a stream. The newest 100 rows are marked. The
+    marks update themselves. At its own place the element shows nothing, unless there are more rows than that.
 
-    text: what stands at a mark, at most 60 characters of it. Names of columns in braces are replaced by the
+    text: the text at a mark, cut to 60 characters. Names of columns in braces are replaced by the
     row's values: "deploy {version}", "{workflow} {status}". `live(..., where=...)` chooses which rows are
     events. key: distinguishes two equal calls on one page. Raises ColumnError, naming the columns that exist,
     if a column does not exist.
 
-    A view without rows is no fault here. Such rows come at no regular intervals, so their silence makes
-    the page neither stale nor old, unless the page shows the view in another way, too.
+    A view without rows is not shown as an empty state here. Such rows arrive at no regular intervals, so
+    their silence does not make the page stale, unless the page also shows the view in another way.
     """
     if not isinstance(view, View):
         raise LookbackError(
@@ -95,7 +95,7 @@ def _marks(rows: Snapshot, text: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """A value as a mark shows it: a missing one is nothing."""
+    """A value as a mark shows it; empty for a missing value."""
     if value is None or value is pd.NaT or value is pd.NA or value != value:
         return ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""heatmap(): how the values of a number are distributed, over time."""
+"""heatmap(): the distribution of a number over time."""
 
 from typing import Any
 
@@ -29,10 +29,10 @@ def heatmap(
     key: str | None = None,
 ) -> None:
     """Draw the distribution of the number column `y` over time: a column per interval, as in counts(), a row
-    per range of values, and in the colour how many values there are. Rows without a number are left out.
+    per range of values, and a colour for the number of values. Rows without a number are left out.
 
-    Ranges have round ends and follow the values: at most 40 are in use. `log_y`: they grow with the value;
-    zero and negative numbers have no place then, and are counted below. `unit`: as in line_chart(). `every`:
+    Ranges have round ends and follow the values; at most 40 are in use. `log_y`: ranges grow with the value;
+    zero and negative numbers are then only counted, below the chart. `unit`: as in line_chart(). `every`:
     the length of an interval, as in counts(). `key` distinguishes two equal elements on one page. Raises
     DurationError if `every` is no duration, and ColumnError, naming the columns that exist, if `y` is no
     number column.
@@ -57,9 +57,9 @@ def heatmap(
 
 
 class _HeatSource(IntervalSource):
-    """`rows`: the number of the lowest row, and where each row begins, from it on, and the end of the last.
-    `unfit`: how many values have no place. A column has the numbers of its rows, which may be negative, each
-    followed by how many values are in it."""
+    """`rows`: the number of the lowest row, and a list of the lower ends of all rows from there on, then the
+    upper end of the last. `unfit`: how many values fit no row. A column is a list of row numbers, which may
+    be negative, each followed by the number of values in that row."""
 
     def __init__(self, view: View, field: str, step: int, *, log: bool) -> None:
         self._found = ValueCounts(step, field, log=log)

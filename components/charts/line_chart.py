@@ -38,7 +38,7 @@ from .thresholds import checked, drawn
 from .wire import ChartState
 
 HEIGHT, PANEL_HEIGHT = 320, 110
-"""Pixels of a chart, and of each of small multiples, unless the page says it."""
+"""Heights in pixels of a chart, and of each small multiple, unless the page sets them."""
 MOST_PANELS = 50
 """Small multiples of one chart."""
 
@@ -65,14 +65,15 @@ def line_chart(
     key: str | None = None,
 ) -> None:
     """Draw the numeric column `y` (or several) over time, one line per value of the text column `by`:
-    `most` of them (20 unless given, at most 100), and the rest merged into one band ("37 others").
-    `tell_apart`: which ones, until the viewer chooses otherwise in the legend: "busiest" (with the most
-    values), "greatest" (with the greatest value of the look-back), "newest" (that began last) or "name" (the
-    first ones by name). Raises LookbackError on anything else.
+    `most` lines (20 unless given, at most 100), and the rest merged into one band ("37 others").
+    `tell_apart`: which series have lines, until the viewer chooses others in the legend: "busiest" (with the
+    most values), "greatest" (with the greatest value of the look-back), "newest" (that began last) or "name"
+    (the first ones by name). Raises LookbackError on anything else.
 
     With `facet`, a text column, each of its values has a small chart of its own, in which `by` splits
-    the rows into lines: small multiples, of one feed. All have the same axes, and one zoom. 50 are drawn
-    (with `by` or several `y`: at most 100 lines), fewer with `most` lines, and the rest is counted.
+    the rows into lines: small multiples, of one feed. All have the same axes and the same zoom. Unless `most`
+    gives another number of lines, 50 small charts are drawn (with `by` or several `y`: at most 100 lines).
+    The rest is counted.
 
     Each line shows the minimum and maximum per pixel column. So the data sent depends on the width of the
     chart and not on the number of rows, and no spike is lost. `height`: pixels, without title and legend, 320
@@ -86,14 +87,14 @@ def line_chart(
 
     `log_y`: the axis is logarithmic; at zero and negative values a line leaves it downwards, and the chart
     says so. `from_zero`: the axis includes zero. Raises LookbackError if both are given. `steps`: a value
-    holds until the next one, and the newest until now, for what is reported only when it changes. A value
-    holds on after its row has left the look-back; one from before is read from the stream where series are
-    split by subjects (docs/charts.md). Lines end at a null.
-    `grow=False`: the time axis has all of the look-back, even if the stream is younger.
+    holds until the next value of its series, and the newest until now, for series that are reported only when
+    they change. A value continues to hold after its row has left the look-back. A value from before the
+    look-back is read from the stream where series are split by subjects (docs/charts.md). Lines end at a
+    null. `grow=False`: the time axis spans the whole look-back, even if the stream is younger.
 
     A DataFrame or a Series is drawn in the same way: its index, or its column `_time` or `time`, must hold
-    times. When the page runs again with another one, only what differs is sent. `y` is then all number
-    columns unless given, and the Series itself.
+    times. When the page runs again with changed rows, only the differences are sent. Unless given, `y` is all
+    number columns of the DataFrame, or the Series itself.
     """
     if not isinstance(view, View):
         view, y = _given(view, y, (by, facet), f"{key} {title}")
@@ -134,16 +135,16 @@ def line_chart(
 
 
 def address_of(view: View, key: str | None, *of: object) -> str:
-    """The name in the page's address of what a viewer chooses in the legend of a chart: the same one whenever
-    the page looks. `of`: what tells the chart from others of its feed, if it has no `key`."""
+    """The name of the URL parameter with a viewer's choices in the legend of a chart; the same in each run of
+    the page. `of`: values that distinguish the chart from others of its feed, if it has no `key`."""
     feed = view.feed.key
     parts = ("", key) if key else (feed.stream, feed.subject, *of)
     return f"series-{hashlib.blake2b(repr(parts).encode(), digest_size=3).hexdigest()}"
 
 
 def drawing_options(*, log_y: bool, from_zero: bool, steps: bool) -> dict[str, object]:
-    """The settings of a chart's axis and lines that are not as usual. Raises LookbackError if they exclude
-    each other."""
+    """The settings of a chart's axis and lines that differ from the default. Raises LookbackError if they
+    exclude each other."""
     if log_y and from_zero:
         raise LookbackError("A logarithmic axis has no zero. Give log_y=True or from_zero=True, not both.")
     scale = {"scale": "log"} if log_y else {"scale": "zero"} if from_zero else {}
@@ -156,8 +157,8 @@ def _given(
     texts: tuple[str | None, ...],
     key: str,
 ) -> tuple[View, tuple[str, ...]]:
-    """A view of a table that the page's code has made, and what to draw of it. `texts`: its columns that
-    split rows into series."""
+    """A view of a table that the page's code made, and the columns to draw. `texts`: the columns that split
+    its rows into series."""
     if not isinstance(table, pd.DataFrame | pd.Series):
         raise LookbackError(
             f"line_chart() draws a view, a DataFrame or a Series, not a {type(table).__name__}."
@@ -242,11 +243,11 @@ def _with_the_page(
     varying: Varying,
     key: str,
 ) -> bytes:
-    """What this viewer's chart lacks, to travel with the page's elements."""
+    """A message with the data that this viewer's chart lacks, to be sent with the page's elements."""
     sent = _sent(key)
     state = st.session_state.get(key)  # read once: Streamlit builds a class at each access
     if state is None:
-        sent.forget()  # the viewer was on another page: Streamlit dropped the element, and so did the browser
+        sent.forget()  # the viewer was on another page, so Streamlit and the browser dropped the element
     bins = sent.bins = bins_of(choice)
     bins.update(view.snapshot, view.now)
     read_before(view.feed, bins)
@@ -265,11 +266,11 @@ def _sent(key: str) -> ChartState:
 
 
 def _again() -> None:
-    """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends what was asked for."""
+    """Intentionally empty: registering it makes Streamlit rerun, and that rerun sends the finer bins."""
 
 
 def _number(state: Any) -> int:
-    """How many choices the browser had made when it sent the last one that is in the session's state."""
+    """The number that the browser gave to its newest choices in the session's state; 0 if there are none."""
     match (state or {}).get("choices"):
         case {"number": int() as number}:
             return number
@@ -277,7 +278,7 @@ def _number(state: Any) -> int:
 
 
 def _choose(key: str, address: str) -> None:
-    """The viewer has chosen something in the legend, which the page's address has from now on."""
+    """Keep the viewer's choices in the legend for the page's URL."""
     choices = read_choices(st.session_state[key].get("choices"))
     if choices is not None:
         st.session_state[address] = spelled(choices)

@@ -24,33 +24,33 @@ from .legend import AS_GIVEN, BinsOf, Choices, Value, others_at, read_choices, s
 from .wire import NOTHING, Held, has_cells, step, with_header
 
 VARY_EVERY = 0.25
-"""Seconds between two checks of what in a chart's settings changes with the rows."""
+"""Seconds between two computations of the settings that change with the rows."""
 ASKED_FOR = 60.0
-"""Seconds for which values of a legend are computed after they were sent; longer than the rest between two
-frames of any viewer."""
+"""Seconds for which the values of a legend are computed after a viewer's chart last requested them; longer
+than the pause between two frames of any viewer."""
 VALUES_EVERY = 1.0
-"""Seconds between two values of a legend: nobody reads faster."""
+"""Seconds between two computations of a legend's values: people do not read faster."""
 DRIFT = 0.2
-"""Seconds by which a browser's idea of the server's clock may be wrong before it is sent the time."""
+"""Seconds by which a browser's estimate of the server's clock may be wrong before the time is sent again."""
 MOST_CONFIGS = 50
-"""Settings of one source's charts that are kept for all viewers who have the same."""
+"""Different settings of one source's charts to keep; viewers with equal settings share them."""
 NOT_LOADED = "not loaded"
-"""How a chart calls what is not loaded."""
+"""The label in a chart of a part that is not loaded."""
 LATEST = 1e15
-"""A time (ms since the epoch) beyond all that a chart can show; larger whole numbers are no floats."""
-_EVERYTHING = 4  # flag: the browser holds nothing that counts
+"""A time (ms since the epoch) beyond any that a chart can show. Much larger integers do not fit a float."""
+_EVERYTHING = 4  # flag: the browser must drop all that it holds
 
 
 class Varying:
     """Settings of a chart that change with the rows and the time."""
 
     def __init__(self, given: object, of: Callable[[View], dict[str, object]]) -> None:
-        """`of` returns them for a view. Charts with equal `given` have the same."""
+        """`of` returns the settings for a view. Charts with equal `given` have equal settings."""
         self.given = repr(given)
         self._of = of
 
     def of(self, view: View) -> dict[str, object]:
-        """The settings now. Gaps are part of them."""
+        """The settings for `view`, with its gaps."""
         gaps = [
             [gap.start // 1_000_000, gap.end // 1_000_000, *([NOT_LOADED] if gap.why == "unread" else [])]
             for gap in view.gaps
@@ -60,7 +60,7 @@ class Varying:
 
 
 def read_before(feed: Readable, bins: Bins) -> None:
-    """Have the values that hold at the beginning of the look-back read, once for each epoch of `bins`."""
+    """Request the values that hold at the start of the look-back, once for each epoch of `bins`."""
     lacks = bins.lacks_before()
     if lacks is not None:
         epoch, moment = lacks
@@ -68,7 +68,7 @@ def read_before(feed: Readable, bins: Bins) -> None:
 
 
 class ChartSource(Source):
-    """The bins of a chart, and the settings that change with the rows, for all viewers of it."""
+    """The bins of a chart, and the settings that change with the rows, shared by all viewers of the chart."""
 
     def __init__(self, view: View, bins: Bins, varying: Varying, zone: str) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ChartSource(Source):
         self.bins = bins
         self.config: dict[str, object] = {}
         self.snapshot: Snapshot | None = None
-        """The newest rows; None while nobody watches, because they would stay in memory."""
+        """The newest rows. None while the source has no watcher, so that they do not stay in memory."""
         self.clock = -math.inf
         """The server's clock minus our monotonic one, in seconds. In the past, where time stands still: the
         end of the stretch, seconds since the epoch."""
@@ -96,7 +96,7 @@ class ChartSource(Source):
         self._configs: list[Mapping[str, Any]] = []
         self._settings: dict[int, tuple[object, Mapping[str, Any]]] = {}  # by the identity of one of them
         self._steps: dict[tuple[int, int], _Step] = {}  # by the identities of a state and of settings
-        self._states: dict[tuple[object, ...], Held] = {}  # those of now, by value
+        self._states: dict[tuple[object, ...], Held] = {}  # the current states, by value
         self._steps_of: object = None
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -109,9 +109,9 @@ class ChartSource(Source):
         self._asked.clear()
 
     def update(self) -> None:
-        """Take the new rows into the bins."""
+        """Add the new rows to the bins."""
         now = self.feed.now()
-        self.past = self.feed.key.end is not None  # rows that a page gives may become old
+        self.past = self.feed.key.end is not None  # a table of the page's own may change from live to past
         self.clock = now / 1e9 - (0.0 if self.past else time.monotonic())
         self.snapshot = snapshot = self.feed.snapshot().since(now - self.look_back.value)
         self.bins.update(snapshot, now)
@@ -129,7 +129,7 @@ class ChartSource(Source):
         self._varied = time.monotonic()
 
     def _update_values(self, snapshot: Snapshot) -> None:
-        """Work out the values that legends show, if one does."""
+        """Compute the values that legends show, if any legend shows them."""
         now = time.monotonic()
         wanted = [value for value, asked in list(self._asked.items()) if now - asked < ASKED_FOR]
         if not wanted or (now - self._valued < VALUES_EVERY and self._values.keys() >= set(wanted)):
@@ -157,10 +157,10 @@ class ChartSource(Source):
         return made
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question, in any thread. The messages behind a point: `series`, its name, null for the one
-        that holds all undrawn ones, and `from` and `to` in ms since the epoch, UTC. `others`, a pair of such
-        times: what is among the undrawn ones. `find`: those whose names contain a text. Raises
-        LookbackError."""
+        """Answer a question of the browser, in any thread. There are three, by their entries. `series`, a
+        name or null for the undrawn series together, with `from` and `to`: the messages behind that point.
+        `others`, a pair of times: the extremes among the undrawn series. `find`, a text: the names of undrawn
+        series that contain it. Times are ms since the epoch, UTC. Raises LookbackError."""
         match question:
             case {"find": str() as part}:
                 return undrawn(self.bins, self._taken_in(), part)
@@ -182,7 +182,7 @@ class ChartSource(Source):
         raise LookbackError("This is no point of the chart.")
 
     def _taken_in(self) -> Snapshot:
-        """The rows now, as the bins have them."""
+        """The current rows, after they were added to the bins."""
         now = self.feed.now()
         snapshot = self.feed.snapshot()
         self.bins.update(snapshot.since(now - self.look_back.value), now)
@@ -199,17 +199,18 @@ class ChartSource(Source):
         return config
 
     def settings(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """One of shared(), with the settings that change. The same object as long as nothing has changed."""
+        """`config`, a result of shared(), together with the settings that change. Returns the same object as
+        long as nothing has changed."""
         settings = self._settings
         found = settings.get(id(config))
-        if found is None:  # with `config`, so that no other one can have its identity
+        if found is None:  # `config` is kept in the entry, so that no other object can get its identity
             values = self._values.get(config["value"]) if "value" in config else None
             own = {} if values is None else {"values": values}
             found = settings[id(config)] = config, {**config, **self.config, **own}
         return found[1]
 
     def step(self, held: Held, settings: Mapping[str, Any]) -> "_Step":
-        """What takes browsers that hold `held` to the present. Worked out once for all of them."""
+        """The step that brings browsers that hold `held` to the present. Computed once for all of them."""
         of = self.bins.epoch, self.bins.version
         if of != self._steps_of:
             self._steps_of, self._steps, self._states = of, {}, {}
@@ -219,30 +220,30 @@ class ChartSource(Source):
             found = _made(self, held, settings)
             now = found.now
             value = now.version, now.oldest, now.others, now.future, id(now.config)
-            # Browsers that hold the same have the same object from now on, however they came there.
+            # Browsers in equal states share one object from now on, whatever their states were before.
             found = steps[key] = found._replace(now=self._states.setdefault(value, now))
         return found
 
 
 class _Known(NamedTuple):
-    """What a browser holds."""
+    """The state of a browser."""
 
     chart: Held
     clock: float
-    """The server's clock minus our monotonic one, in seconds, as it was sent."""
+    """The server's clock minus our monotonic clock, in seconds, when the time was last sent."""
 
 
 class _Step(NamedTuple):
-    """What takes browsers from one state to the present."""
+    """The change that brings browsers from one state to the present."""
 
     held: Held
-    """The state before. Here so that no other one can have its identity."""
+    """The state before. Kept so that no other object can get its identity."""
     now: Held
     flags: int
     header: Mapping[str, object]
     cells: bytes
     message: bytes | None
-    """All of it, without the clock. None if it would say nothing."""
+    """The whole message, without the clock. None if it would be empty."""
 
 
 class ChartElement:
@@ -255,8 +256,8 @@ class ChartElement:
         choices: Choices = AS_GIVEN,
         choose: "Callable[[ChartElement, Choices], None] | None" = None,
     ) -> None:
-        """`config`: what the page says. `choices`: what the viewer chose in its legend. `choose` puts the
-        chart of other choices in the place of this one."""
+        """`config`: the page's settings. `choices`: the viewer's choices in the legend. `choose` replaces
+        this element with one for other choices."""
         self.source = source
         self.choices = choices
         self.choose = choose
@@ -265,7 +266,7 @@ class ChartElement:
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """The settings that the page says."""
+        """The page's settings."""
         return self._given
 
     @given.setter
@@ -298,12 +299,12 @@ class ChartElement:
         return _Known(found.now, clock), with_header(flags, header, found.cells)
 
     def is_quick(self, held: Any) -> bool:
-        """True unless all cells have to be encoded, finer ones computed, or the bins are being updated."""
+        """True unless all cells must be encoded, finer bins computed, or the bins are being updated."""
         bins = self.source.bins
         return held is not None and held.chart.epoch == bins.epoch and not self._range and not bins.is_busy
 
     def receive(self, message: dict[str, Any]) -> None:
-        """The viewer has zoomed, or chosen something in the legend."""
+        """Receive the viewer's zoom, or the viewer's choices in the legend."""
         if "range" in message:
             self._range = message["range"]
         if "choices" in message and self.choose is not None:
@@ -358,10 +359,10 @@ def place(
     varying: Varying,
     chosen: Choices = AS_GIVEN,
 ) -> int:
-    """Put the chart on the tab's page. `rule`: which series have lines of their own, by the page. `chosen`:
-    what the viewer chose in the legend according to the page's address, in `config` as "choices"; what the
-    browser has said since then holds. Returns its number there."""
-    held = ref(tab)  # a tab is gone with its session
+    """Put the chart on the tab's page and return its number there. `rule`: the page's rule for which series
+    have lines of their own. `chosen`: the viewer's choices in the legend, from the page's URL; `config` holds
+    them as "choices". Choices that the browser has sent since then take precedence."""
+    held = ref(tab)  # weak, so that the tab can end with its session
 
     def source_of(choices: Choices) -> ChartSource:
         bins = bins_of(choices.series(rule))

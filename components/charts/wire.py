@@ -3,17 +3,19 @@
 A message begins with flags (1: a header follows, 2: finer cells follow those of the look-back). Then the
 header, a length as a varint and a JSON object, and then the cells. A message that travels with the page's own
 elements has more numbers after the flags, see ChartState. On the tab's own websocket, frames take care of
-order and loss, and a message that would say nothing is not sent.
+order and loss, and an empty message is not sent.
 
 Cells: flags (1: replace all cells; 2: some cells have two values; 4: bases follow; 8 and 16: a step takes 2
 or 4 bytes instead of 1; 32: numbers are float64 and not relative to a base; 64: short; 128: single values
 have five bytes). With 8 and 16 together, another byte follows: those two flags instead, and 1: cells with two
-values have a third, the newest one, NaN for a null. Then, as varints: the oldest bin that counts (for finer
-cells also the end, exclusive), how many bins later the first cell is, the number of series, of cells, and of
-bases. If short: how many bins after the header's `origin` the first cell is, as a zigzag varint; the number
-of cells; and with flag 4 the number of bases. The browser knows the number of series, and the oldest bin by
-the look-back and the clock, or else from the header. Then the bases, each a varint series and a float64.
-Cells are ordered by bin * series + row, and each is sent as the step from the one before. If some cells have
+values have a third, the newest one, NaN for a null. Then, as varints: the oldest valid bin (for finer cells
+also the end, exclusive), how many bins later the first cell is, the number of series, of cells, and of bases.
+If short: how many bins after the header's `origin` the first cell is, as a zigzag varint; the number of
+cells; and with flag 4 the number of bases. The browser already has the number of series. It computes the
+oldest bin from the look-back and the clock, unless the header has it. Then the bases, each a varint series
+and a float64.
+
+Cells are ordered by bin * series + row, and each is sent as the step from the cell before. If some cells have
 two values, one bit per cell follows, lowest bit first. Then the values, relative to their base: of the cells
 with one value, as little-endian float32, or as float64 without its last 24 bits; of those with two, all
 minima, rounded down, then all maxima, rounded up, as float32 without the last eight bits, and then all newest
@@ -40,12 +42,12 @@ from nats_client.table.values import Floats
 from ..push.varints import varints
 
 REMEMBERED = 8
-"""How many messages back a browser may be and still be caught up with changes alone."""
+"""A browser that is at most this many messages behind gets only the changes."""
 
 _SHOWN = 0.0005
 """Half of the smallest fraction that a chart shows of a large number."""
 _FURTHER = 24
-"""The flags of cells that another byte follows."""
+"""The two flags of cells that together announce another byte of flags."""
 _LEAST = 1e-290
 """Below this, a number has fewer than eight digits."""
 _Mark = tuple[int, str, int, float]
@@ -53,7 +55,7 @@ _Mark = tuple[int, str, int, float]
 
 @dataclass(frozen=True)
 class Held:
-    """What a browser holds of a chart."""
+    """The state of a chart in a browser."""
 
     epoch: int = 0
     version: int = 0
@@ -61,7 +63,7 @@ class Held:
     future: int = 0
     oldest: int = 0
     config: Mapping[str, Any] | None = None
-    """None: it holds nothing."""
+    """None if the browser holds nothing."""
     finer: tuple[int, int, frozenset[int]] = (0, 0, frozenset())
     """Epoch, version and tiles of the finer bins."""
 
@@ -78,9 +80,10 @@ def step(
     *,
     short: bool,
 ) -> tuple[Held, int, dict[str, object], bytes]:
-    """What takes a browser from `held` to the present: the state it has then, and the message's flags, header
-    and cells. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), the cells include finer bins of
-    `snapshot` for that range. `short`: the browser knows what the short form leaves out."""
+    """The change that brings a browser from `held` to the present: its new state, and the message's flags,
+    header and cells. If the viewer has zoomed into `zoom` (ns since the epoch, UTC), the cells include finer
+    bins of `snapshot` for that range. `short`: use the short form where the browser has the values that it
+    leaves out."""
     changes = bins.changes(held.epoch, held.version)
     short = short and not changes.whole
     header: dict[str, object] = {}
@@ -122,7 +125,7 @@ def step(
 
 
 def with_header(head: bytes, header: Mapping[str, object], cells: bytes) -> bytes:
-    """A message of its parts; `head` is what precedes the header."""
+    """A message made of its parts; `head` is the bytes before the header."""
     if not header:
         return head + cells
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -130,7 +133,8 @@ def with_header(head: bytes, header: Mapping[str, object], cells: bytes) -> byte
 
 
 class ChartState:
-    """What one viewer's chart was sent with the page's elements, and what its browser may therefore have.
+    """The messages that one viewer's chart was sent with the page's elements, and the states in which its
+    browser may therefore be.
 
     After the flags, such a message has as varints: the sender, the message's number, how many messages back
     its base is, and the server's clock in ms. A browser ignores a message that is not newer than its state.
@@ -146,7 +150,7 @@ class ChartState:
         """The bins of the last message, which are kept for the next one."""
 
     def forget(self) -> None:
-        """Assume the browser has nothing; the next message then has everything."""
+        """Assume that the browser holds nothing; the next message then contains everything."""
         self._held.clear()
         self._held.append((0, NOTHING))
 
@@ -185,8 +189,8 @@ def _settings(header: dict[str, object], known: Mapping[str, Any], config: Mappi
 
 
 def _marks(known: Mapping[str, Any], marks: Mapping[str, Any]) -> dict[str, object]:
-    """`marks`, newest first, as a change: the new ones, to be put before the first `keep` of the `known`
-    ones. All of them if that does not give the right list."""
+    """`marks`, newest first, as a change: the new marks, to be put before the first `keep` marks of `known`.
+    If that does not give the right list, all marks and a `keep` of 0."""
     before, now = _named(known), _named(marks)
     held = set(before)
     new = [mark for mark in now if mark not in held]
@@ -219,8 +223,8 @@ def has_cells(cells: bytes) -> bool:
 
 
 def _packed(cells: Cells, series: int, place: bytes | None, start: int, *, whole: bool) -> bytes:
-    """Encode cells. `place`: the bins that count, None in the short form. The first cell's bin is sent
-    relative to `start`."""
+    """Encode cells. `place`: the encoded range of valid bins; None in the short form. The first cell's bin is
+    sent relative to `start`."""
     based = np.flatnonzero(cells.base).tolist()
     order = np.lexsort((cells.row, cells.bin))
     bins, rows = cells.bin[order], cells.row[order]
@@ -290,8 +294,8 @@ def _needs_all_digits(low: Floats, high: Floats) -> bool:
 
 
 def _needs_five_bytes(values: Floats, base: Floats) -> bool:
-    """True if float32 would change one of the eight digits that a chart shows of a number. Of a range it
-    shows five."""
+    """True if float32 would change one of the eight digits that a chart shows of a single value. For a range
+    of values, of which it shows five digits, float32 suffices."""
     held = np.isfinite(values)
     values, base = values[held], base[held]
     sent = (values - base).astype("<f4").astype(float) + base
@@ -300,7 +304,7 @@ def _needs_five_bytes(values: Floats, base: Floats) -> bool:
 
 
 def _digit(values: Floats) -> Floats:
-    """What one in the eighth digit of each number is worth."""
+    """The value of one unit in the eighth digit of each number."""
     return np.asarray(10.0 ** (np.floor(np.log10(np.maximum(np.abs(values), _LEAST))) - 7))
 
 

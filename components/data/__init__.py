@@ -1,4 +1,4 @@
-"""What a page reads: rows, bucket values, replies; and what it shows when there are none.
+"""The data that a page reads (rows, bucket values, replies), and its empty states.
 
 Imports choices, launcher, spent, web and words.
 """

@@ -1,4 +1,4 @@
-"""The messages behind what a viewer clicks: found by their rows, and read from the stream."""
+"""The messages behind a point that a viewer clicks: found by their rows, and read from the stream."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from .connection import client
 from .live import Readable, View
 
 MOST = 5
-"""Messages to show of one click."""
+"""Messages to show for one click."""
 LONGEST = 4000
 """Characters of a payload to show."""
 MOST_BYTES = 8 * 1024 * 1024
@@ -28,10 +28,10 @@ _SAME = 1_000_000  # ns by which a row's time of storage may differ from the mes
 
 
 class Behind:
-    """Reads the messages of the rows of one feed, with the rights of those who look at it. Thread-safe."""
+    """Reads the messages of the rows of one feed, with the rights of its viewers. Thread-safe."""
 
     def __init__(self, feed: Readable, nats: Client | None) -> None:
-        """`nats`: the client of the feed, None for rows that are no messages."""
+        """`nats`: the client of the feed; None if the rows are not messages."""
         self._feed = feed
         self._client = nats
 
@@ -46,8 +46,8 @@ class Behind:
 
     def messages(self, rows: Snapshot, values: Floats | None = None) -> dict[str, Any]:
         """The messages of `rows`, for the browser: `stream`, `count`, and in `messages` up to MOST of them in
-        the order of time. Those are the ones with the least and the greatest of `values`, if given, and the
-        newest. `why` says why a message has no payload. Raises LookbackError."""
+        the order of time. These are the messages with the least and the greatest of `values`, if given, then
+        the newest. `gone` or `why` says why a message has no payload. Raises LookbackError."""
         self.check()
         stream = self._feed.key.stream
         assert self._client is not None
@@ -122,7 +122,7 @@ def _indented(text: str) -> str:
 
 
 def _text(payload: bytes) -> tuple[str, str]:
-    """The beginning of a payload as text, or in hex if it is none; and which of them."""
+    """The start of a payload as text, or in hex if it is not UTF-8; and which of the two, "text" or "hex"."""
     part = payload[: 4 * LONGEST]  # a character has up to four bytes
     try:
         text = part.decode()

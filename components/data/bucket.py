@@ -67,19 +67,19 @@ class Bucket(Mapping[str, Any]):
 
     @property
     def complete(self) -> bool:
-        """True if all keys of the bucket are held. If not, reading a key that is not held asks the server,
-        and len() and iteration raise TooManyKeys."""
+        """True if all keys of the bucket are held. If not, reading a key that is not held sends a request to
+        the server, and len() and iteration raise TooManyKeys."""
         return self._known.complete
 
     @property
     def past(self) -> bool:
-        """True if the values are those of a time in the past, `now`."""
+        """True if the values are from a time in the past, `now`."""
         return not isinstance(self.watch, Watch)
 
     @property
     def unknown(self) -> Mapping[str, int]:
-        """In the past, the keys that are not known as of then, with the time at which the history that the
-        bucket keeps of them begins, ns since the epoch, UTC."""
+        """In the past, the keys whose values at that time are unknown. Each has the time at which the
+        bucket's history of it begins, ns since the epoch, UTC."""
         return self._known.unknown
 
     def entries(self, search: str = "", *, deleted: bool = False) -> list[Entry]:

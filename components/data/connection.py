@@ -16,7 +16,7 @@ from ..web.sign_in import viewer
 from .reads import note_code
 
 FIRST_WAIT = 1.5
-"""Seconds that a page waits, once, for the first connection. Most are made by then."""
+"""Seconds that a page waits, once, for the first connection. Most connections are open by then."""
 MOST = 100
 """Clients to keep at most, each with different rights."""
 UNUSED_AFTER = 600.0
@@ -31,9 +31,9 @@ class NatsConnection(BaseConnection[Client]):
     it."""
 
     used = 0.0
-    """When a viewer last used it, on the monotonic clock."""
+    """When a viewer last used the client, seconds on the monotonic clock."""
     found = 0.0
-    """When Streamlit's cache last returned it."""
+    """When Streamlit's cache last returned this connection, seconds on the monotonic clock."""
 
     role = ""
     """The name of its role, "" without one."""
@@ -55,8 +55,8 @@ class NatsConnection(BaseConnection[Client]):
 
     @property
     def client(self) -> Client:
-        """The client. If the last one was closed, for example because the secrets changed, make a new one;
-        but not for a role, whose closed client is replaced by another connection."""
+        """The client. If it was closed, for example because the secrets changed, a new one is created. For a
+        role, none is created: another connection replaces this one."""
         self.used = time.monotonic()
         if self._instance.closed and not self.of_role:
             self.reset()
@@ -64,7 +64,7 @@ class NatsConnection(BaseConnection[Client]):
 
     @property
     def of_role(self) -> bool:
-        """True if the client belongs to a role, False if everybody shares it."""
+        """True if the client belongs to a role, False if all viewers share it."""
         return bool(self.role)
 
     @property
@@ -92,8 +92,8 @@ _times: dict[str, int] = {}
 
 
 def client(*, by_code: bool = True) -> Client:
-    """The client that this viewer shares with everybody who has the same rights. `by_code`: whether the page
-    must run again to see what is newer. Raises NotSignedIn; SettingsError if the settings cannot be read;
+    """The client that this viewer shares with all viewers with the same rights. `by_code`: whether the page
+    must run again to see newer data. Raises NotSignedIn; SettingsError if the settings cannot be read;
     LookbackError if no NATS server is configured and none is embedded."""
     return shared(by_code=by_code)[1]
 
@@ -113,8 +113,8 @@ def shared(*, by_code: bool = True) -> tuple[str, Client]:
 
 
 def clients() -> dict[str, Client]:
-    """The open clients of this process, by role; "" without one. If a role has several sets of rights, the
-    one used last."""
+    """The open clients of this process, by role; "" for the client without a role. If a role has several sets
+    of rights, the client that was used last."""
     found = sorted(_known.values(), key=lambda each: each.used)
     return {each.role: each.opened for each in found if each.opened is not None}
 
@@ -134,8 +134,8 @@ def _connection(key: str, **of: Any) -> NatsConnection:
 
 
 def close_unused(in_force: set[str]) -> None:
-    """Close the clients of roles that nobody has used for ten minutes or whose rights are not `in_force` any
-    more. A tab whose websocket is open uses them, though its page may not run for hours."""
+    """Close the clients of roles that no viewer has used for ten minutes, or whose rights are no longer
+    `in_force`. A tab with an open websocket counts as use, even if its page does not run for hours."""
     watched = {tab.rights for tab in list(launcher.tabs.values()) if tab.channel is not None}
     for key, connection in list(_known.items()):
         if key in watched:

@@ -19,11 +19,11 @@ from .playing import playback
 from .reads import collect, note_code
 
 FIRST_WAIT = 1.5
-"""Seconds that a viewer's first read of a feed waits for the replay. Most are done by then."""
+"""Seconds that a viewer's first read of a feed waits for the replay. Most replays are done by then."""
 
 
 Readable = Feed | NamedFeed | PlayedFeed | Result | GivenRows
-"""What a view shows."""
+"""The types that a view can show."""
 
 
 class View:
@@ -31,8 +31,8 @@ class View:
     moment.
 
     A page whose code takes rows from it (`frame`, `latest`, `len`, `snapshot`) reruns at the viewer's refresh
-    interval. What draws itself, such as line_chart(), needs no rerun. `if view:`, the columns and the gaps do
-    not need one either: the page reruns when they change.
+    interval. Elements that update themselves, such as line_chart(), need no rerun. Neither do `if view:`, the
+    columns and the gaps: the page reruns when they change.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class View:
 
     @property
     def steady(self) -> bool:
-        """True if messages are expected at regular intervals, so that silence makes the feed stale. They are
-        not if all that the page shows of the view is marks in charts."""
+        """True if messages are expected at regular intervals, so that silence makes the feed stale. False if
+        the page shows the view only as marks in charts."""
         return self._steady and self._uses != {"marks"}
 
     @property
@@ -95,7 +95,8 @@ class View:
 
     @property
     def past(self) -> bool:
-        """True if it shows a stretch in the past: `now` is its end, or where the playback is."""
+        """True if the view shows a stretch in the past: `now` is then its end, or the moment of the
+        playback."""
         return self.feed.key.end is not None
 
     @property
@@ -122,8 +123,8 @@ class View:
 
     @property
     def span(self) -> str:
-        """When its rows are from, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
-        viewer's zone, of a stretch that is loaded in part that part; or, where it is played, "in the 5
+        """The time range of the rows, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
+        viewer's zone for a stretch, or for the part of it that was loaded; or, in a playback, "in the 5
         minutes before"."""
         if not self.past:
             return f"in the last {format_duration(self.look_back)}"
@@ -136,7 +137,7 @@ class View:
 
     @property
     def timeless(self) -> bool:
-        """True if the rows are of a result without times of its own: all have the time of the result."""
+        """True if the rows come from a result without times: all rows then have the time of the result."""
         return isinstance(self.feed, Result) and bool(self) and self.feed.timeless
 
     @property
@@ -164,7 +165,7 @@ class View:
     @property
     def gaps(self) -> list[Gap]:
         """What is missing within the look-back, ordered by time."""
-        start = self.now - self.look_back.value  # another page's look-back may be longer
+        start = self.now - self.look_back.value  # the feed may reach further back, for another page
         return [gap for gap in self.health.gaps if gap.end > start]
 
     @property
@@ -174,7 +175,7 @@ class View:
         edge, start = self.now - self.look_back.value, self.health.history_start
         if self.past or start is None or start <= edge:
             return None
-        # A row's own time may be earlier, and what is missing has its place, too.
+        # A row's own time may be earlier than the history, and the chart must also show earlier gaps.
         rows = self._snapshot.time
         first = min(start, int(rows.min(initial=start)), *(gap.start for gap in self.gaps))
         return first if first > edge else None
@@ -204,7 +205,7 @@ class View:
 
 
 class _NoRows(pd.DataFrame):
-    """A table without rows. Its columns are not known yet, so any name gives an empty column."""
+    """A table without rows. Its columns are unknown, so any name returns an empty column."""
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str) and key not in self.columns:
@@ -228,11 +229,11 @@ def live(
     headers: Sequence[str] = (),
 ) -> View:
     """The messages of `stream` that match the filter `subject`, or one of several filters, as in
-    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now; if the viewer set the
-    clock above the page, when that says.
+    `live("SHOP", ["orders.>", "refunds.*"])`, from now minus `look_back` until now. If the viewer set the
+    clock above the page, the clock's time applies.
 
     Without a stream, as in `live(subject="sensors.>")`, it reads plain subjects, which have no history. The
-    window fills from now on, and messages published while the connection is down are lost; the frame says
+    window fills from now on, and messages published while the connection is down are lost. The frame reports
     both.
 
     The filter may name tokens: "metrics.{kind}.{host}" reads "metrics.*.*" and adds the text columns `kind`
@@ -249,9 +250,9 @@ def live(
     then come from the archive, without a gap or a duplicate.
 
     where: an SQL expression such as `"level = 'error' AND ms > 100"`. Only rows for which it is true are
-    kept; the others take no room, and the line above the page counts both. columns: computed columns, as
-    names and SQL expressions, such as `{"kw": "w / 1000"}`. Expressions see the fields of one message, named
-    tokens, `_subject`, `_time` and `_seq`; a field that a message lacks is NULL (docs/filters.md).
+    kept; other rows take no memory, and the status line counts both. columns: computed columns, as names and
+    SQL expressions, such as `{"kw": "w / 1000"}`. Expressions see the fields of one message, named tokens,
+    `_subject`, `_time` and `_seq`; a field that a message lacks is NULL (docs/filters.md).
 
     All viewers who request the same share one consumer and one window. Without rows the page continues:
     `latest` and `frame` are empty, and the chart or table, or else the frame, says so. Raises LookbackError,

@@ -1,4 +1,4 @@
-"""What of a stretch in the past the viewer's page loads, and what the viewer has stopped."""
+"""The feeds of a stretch that a viewer's page loads, and those whose loading the viewer has stopped."""
 
 from typing import Any
 
@@ -13,29 +13,29 @@ _KEPT = "_loading"
 
 
 class Loading:
-    """The feeds of one viewer's page that read the stretch, and which of them load no more for this viewer.
-    Any thread may call it."""
+    """The feeds of one viewer's page that read the stretch, and which of them this viewer has stopped. Any
+    thread may call it."""
 
     def __init__(self, when: Clock) -> None:
         self.of = when.end, when.length
         self.stopped: frozenset[FeedKey] = frozenset()
         """Feeds whose loading this viewer has stopped. Other viewers may still load them."""
         self._feeds: dict[FeedKey, Feed | NamedFeed | PlayedFeed] = {}
-        self._reader = object()  # what the feeds know the viewer by
+        self._reader = object()  # identifies the viewer to the feeds
 
     def begin(self) -> None:
         """Begin a run of the page. Feeds that this run does not read are no longer wanted."""
         self._feeds = {}
 
     def read(self, feed: Feed | NamedFeed | PlayedFeed) -> bool:
-        """The page reads a feed. False if the viewer has stopped it."""
+        """Record that the page reads a feed. Returns False if the viewer has stopped it."""
         if feed.key.end is not None:
             self._feeds[feed.key] = feed
             self._request(feed)
         return feed.key not in self.stopped
 
     def stop(self) -> None:
-        """Load no more for this viewer."""
+        """Stop loading for this viewer."""
         self.stopped |= {key for key, feed in list(self._feeds.items()) if feed.health.phase != "following"}
         self.repeat()
 
@@ -45,12 +45,13 @@ class Loading:
         self.repeat()
 
     def repeat(self) -> None:
-        """Tell the feeds what the viewer wants; again every few seconds while somebody is there to see it."""
+        """Send the viewer's requests to the feeds again; call this every few seconds while the page is
+        open."""
         for feed in list(self._feeds.values()):
             self._request(feed)
 
     def obey(self, said: Any) -> bool:
-        """Do what the viewer has asked for; `said` is untrusted. False if it is nothing."""
+        """Stop loading on "stop", load the rest on "rest". `said` is untrusted. False for anything else."""
         if said == "stop":
             self.stop()
         elif said == "rest":

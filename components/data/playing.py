@@ -1,4 +1,5 @@
-"""The playback of this viewer: the clock above the page says of which stretch, and every read obeys it."""
+"""The playback of this viewer. The clock above the page sets its stretch, and every read of the page uses
+it."""
 
 from dataclasses import dataclass
 
@@ -15,16 +16,16 @@ _KEPT = "_playback"
 
 @dataclass
 class _Kept:
-    """A playback, and for whom it was made."""
+    """A playback, and the client, end and length that it was created for."""
 
     of: tuple[Client, int, pd.Timedelta]
     playback: Playback
 
 
 def playback() -> Playback | None:
-    """The playback that the viewer has asked for; None if the page is live or at a stretch. It begins to play
-    when it is asked for the first time, or stands still where the address says. It ends with the viewer's
-    session, or when they leave it."""
+    """The playback that the viewer chose; None if the page is live or at a stretch. A new playback starts to
+    play, or is paused at the moment that the URL names. It ends with the session, or when the viewer leaves
+    it."""
     when = clock()
     kept: _Kept | None = st.session_state.get(_KEPT)
     if when.play is None or when.end_time is None or when.length is None:
@@ -37,7 +38,7 @@ def playback() -> Playback | None:
     if kept is None or kept.of != of:
         before, kept = kept, _Kept(of, nats.playback(when.end_time - when.length, when.end_time))
         kept.playback.play(when.play)
-        if before is not None and before.of[1:] == of[1:]:  # only the client is another one
+        if before is not None and before.of[1:] == of[1:]:  # only the client has changed
             kept.playback.jump(before.playback.moment)
             if not before.playback.playing:
                 kept.playback.pause()
@@ -49,7 +50,8 @@ def playback() -> Playback | None:
 
 
 def now_of(when: Clock) -> pd.Timestamp:
-    """When that clock's page looks, UTC: now, the end of its stretch, or where the playback is."""
+    """The time at which a page with that clock reads, UTC: now, the end of its stretch, or the moment of the
+    playback."""
     played = playback()
     if played is not None:
         return pd.Timestamp(played.moment, tz="UTC")

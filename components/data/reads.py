@@ -1,4 +1,4 @@
-"""What a page reads during one run, and whether its own code needs the next run to see more."""
+"""The reads of a page during one run, and whether its own code needs another run to see newer data."""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from nats_client.errors import LookbackError
 
 
 class Read(Protocol):
-    """What a page has read from NATS: the rows of a feed, or the values of a bucket."""
+    """One read of a page from NATS: the rows of a feed, or the values of a bucket."""
 
     @property
     def health(self) -> Health | WatchHealth:
@@ -24,13 +24,13 @@ class Read(Protocol):
 
 
 class Reads(list[Read]):
-    """What a page has read."""
+    """All reads of one run of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.by_code: dict[str, None] = {}
-        """The reads by the page's own code, in order. Only its next run sees newer rows, unlike live
-        elements."""
+        """The reads by the page's own code, in order. Unlike live elements, the code sees newer rows only in
+        its next run."""
         self.live = False
         """True if an element without a feed or bucket updates itself."""
         self.then = False

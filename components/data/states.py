@@ -1,4 +1,4 @@
-"""What a page shows in place of something that cannot be drawn."""
+"""The messages that a page shows in place of something that cannot be drawn."""
 
 import streamlit as st
 
@@ -12,7 +12,7 @@ from .reads import Read
 
 
 def empty_state(read: Read) -> None:
-    """Show why there is nothing to draw yet: no rows, or a bucket that was not read yet."""
+    """Show why there is nothing to draw yet: there are no rows, or the bucket has not been read."""
     read.shown_empty.append("empty")
     health = read.health
     if isinstance(read, View) and isinstance(read.feed, Result) and health.phase == "following":
@@ -61,7 +61,7 @@ def empty_state(read: Read) -> None:
 
 
 def _undecoded(health: Health) -> list[str]:
-    """A sentence about the messages that are no rows because they could not be decoded; none without them.
+    """A sentence about the messages that could not be decoded into rows; an empty list if there are none.
     They are counted since the feed was opened, so they need not be in the look-back."""
     if not health.malformed:
         return []
@@ -70,7 +70,8 @@ def _undecoded(health: Health) -> list[str]:
 
 
 def check_times(view: View, what: str) -> None:
-    """Raise ColumnError if the rows of `view` have no times of their own. `what`: who needs them."""
+    """Raise ColumnError if the rows of `view` have no times of their own. `what`: the element that needs
+    them, for the error's text."""
     if view.timeless:
         raise ColumnError(
             f"{what} needs times, and this result has none. Let every() make its rows, or select a time as "
