@@ -32,7 +32,7 @@ from .streams import KEEP, listed
 MOST_ROWS = 500
 """Keys in a table. Each refresh sends the whole table."""
 MOST_UNKNOWN = 20
-"""Keys to name that are not known as of then."""
+"""Keys to name whose values at a time in the past are unknown."""
 MOST_TEXT = 20_000
 """Characters of a value to show."""
 
@@ -45,11 +45,13 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
     as JSON if it is JSON, else as text, else shown as hex with its length. A missing key raises KeyNotFound,
     which the frame draws with the nearest keys; `.get(key, default)` does not raise. Until the bucket has
     been read once, the page runs up to the first access (a key, `in`, `.get`, len() or a loop) and ends
-    there, and the frame says why. `key_list`, `key_value` and `key_history` say instead that they are
-    waiting. At a stretch in the past, or played, it has the values as of then, as far as the bucket's
-    history reaches; reading a key for which it does not raises KeyNotFound, and `unknown` names them. With
-    `optional` the mapping is empty meanwhile, and a warning says so. Raises SubjectError if `bucket` is not a
-    valid bucket name.
+    there, and the frame says why. `key_list`, `key_value` and `key_history` show instead that they are
+    waiting. With `optional`, the mapping is empty until then; if the bucket cannot be read, a warning says
+    so.
+
+    At a stretch in the past, or in a playback, the values are those at its end or moment, as far as the
+    bucket's history reaches. `unknown` names the keys for which it does not reach that far; reading one of
+    them raises KeyNotFound. Raises SubjectError if `bucket` is not a valid bucket name.
     """
     nats, end, played = client(by_code=False), clock().end_time, playback()
     watch: Watch | PastBucket | PlayedBucket
@@ -66,8 +68,8 @@ def values(bucket: str, *, optional: bool = False) -> Bucket:
 
 def choose_bucket() -> str | None:
     """Let the viewer choose one of the server's buckets or type a name. None, with a message on the page,
-    while there is none to choose. A bucket that vanishes stays chosen, so that the status line can say what
-    happened."""
+    while there is no bucket to choose. A bucket that vanishes stays chosen, so that the status line can
+    report why."""
     shown = chosen("Bucket", "")
     try:
         names = [info.name for info in listed("buckets", _buckets)]
@@ -113,7 +115,7 @@ def _settings(info: BucketInfo) -> str:
 
 @timed
 def key_list(bucket: Bucket, entries: list[Entry] | None = None) -> None:
-    """Draw a table of `entries` of `bucket`, by default all that are held; at most 500 rows."""
+    """Draw a table of `entries` of `bucket`, by default all held entries; at most 500 rows."""
     if bucket.waiting:
         empty_state(bucket)
         return
@@ -182,8 +184,8 @@ def _show_history(bucket: Bucket, revisions: list[Entry]) -> None:
 
 @st.cache_data(ttl=30, max_entries=1000, show_spinner=False)
 def _history(rights: str, _nats: Client, bucket: str, key: str, newest: int) -> tuple[list[Entry], str]:
-    """The revisions, or why there are none; both are cached. A revision newer than `newest` makes a new cache
-    key."""
+    """The revisions, or why they cannot be read; both are cached. `newest` is part of the cache key, so a new
+    revision causes a new read."""
     try:
         return _nats.history(bucket, key), ""
     except RequestRefused as error:

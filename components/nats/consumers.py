@@ -1,4 +1,4 @@
-"""The consumers of the server's streams, how far each is behind, and how full the streams are."""
+"""The consumers of the server's streams with their lag, and how full the streams are."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ from .streams import stream_state
 MOST = 200
 """Rows to draw."""
 EVERY = 2.0
-"""Seconds between two listings, for all viewers with the same rights together."""
+"""The least number of seconds between two listings, for all viewers with the same rights together."""
 REST, SELDOM = 10, 10.0
-"""Between two listings pass at least this many times as many seconds as one took, and no more than these."""
+"""The pause between two listings is REST times as long as the last one took, but at most SELDOM seconds."""
 POINTS = 60
 """Points of a line."""
 LONGEST = 200
@@ -71,15 +71,15 @@ _kind = Kind("server_list")
 @timed
 def consumer_list(search: str = "") -> None:
     """Draw a table of the consumers of all streams, the furthest behind first, with the course of their lag
-    since somebody began to look at it. It keeps itself current. `search`: only those with this text in the
-    name of stream or consumer. What the login may not see is named."""
+    since a viewer first opened the list. The table updates itself. `search`: only consumers with this text in
+    the name of the stream or the consumer. A note names the streams that the login may not see."""
     _draw("consumers", search, _CONSUMERS, _consumer_rows)
 
 
 @timed
 def stream_limits(search: str = "") -> None:
-    """Draw a table of all streams, those of buckets included, the fullest first: their limits, and how full
-    they are. It keeps itself current. `search`: only those with this text in the name."""
+    """Draw a table of all streams, including those of buckets, the fullest first: their limits, and how full
+    they are. The table updates itself. `search`: only streams with this text in the name."""
     _draw("streams", search, _STREAMS, _stream_rows)
 
 
@@ -96,21 +96,21 @@ class _Listed:
     """The outcome of one listing."""
 
     found: Consumers | None
-    """The last list; None if there never was one, or if the login no longer permits it."""
+    """The last list; None if there has never been one, or if the login no longer permits it."""
     when: int
-    """When that was, ns since the epoch, UTC."""
+    """The time of that list, ns since the epoch, UTC."""
     took: float
     """Seconds of the listing."""
     error: LookbackError | None = None
-    """Why the last attempt brought none."""
+    """Why the last attempt failed; None if it succeeded."""
 
 
 RowsOf = Callable[[Consumers, str], tuple[dict[str, Any], list[str]]]
-"""From a listing and a search: the rows, and what there is to say about them."""
+"""A function from a listing and a search to the rows, and notes about them."""
 
 
 def _soon(nats: Client) -> _Listed | None:
-    """The last listing, and another one soon: it is asked for while somebody looks, and only then."""
+    """The last listing. An old listing is refreshed in the background, so only while a viewer has it open."""
     answer: Asked[_Listed] = asked(nats, "consumers")
     last = answer.last
     if nats.state.status != "connected":
@@ -131,11 +131,10 @@ def _listed(nats: Client, last: _Listed | None) -> _Listed:
 
 
 class _ListSource(JsonSource):
-    """Each row is an entry, named "=" and what it is about: its place, its cells as text, the length of its
-    bar, and the points of its line. `note`: what there is to say of them. `trouble`: what is missing, and
-    why."""
+    """Each row is an entry, named "=" and the stream or consumer: its place, its cells as text, the length of
+    its bar, and the points of its line. `note`: notes about the rows. `trouble`: what is missing, and why."""
 
-    every = 1.0  # it is asked for less often
+    every = 1.0  # the server is asked less often still
 
     def __init__(self, nats: Client, wanted: str, zone: str, rows: RowsOf) -> None:
         super().__init__()
@@ -252,7 +251,8 @@ def _consumer_state(each: ConsumerInfo) -> str:
 
 
 def _steady(course: Any) -> list[int | None]:
-    """One point for a line that is level, so that its browser gets nothing while nothing happens."""
+    """The points of a line; a level line is reduced to one point, so that nothing is sent while nothing
+    changes."""
     points = list(course)
     known = {lag for lag in points if lag is not None}
     return points[-1:] if len(known) == 1 and None not in points else points

@@ -1,4 +1,4 @@
-"""query(): SQL over the rows that a history service keeps. A page can use the rows while they arrive."""
+"""query(): SQL over the rows of a history service. A page can use the rows while they arrive."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ from ..words import age_text, bytes_text, exact_numbers, local, plain
 SUBJECT = "history.query"
 """The subject of the history service that runs beside the app."""
 FIRST_WAIT = 1.0
-"""Seconds that one run of a page waits for rows. Many queries are done by then."""
+"""Seconds that one run of a page waits for rows. Many queries finish within this time."""
 MOST_ROWS = 500
 """Rows to draw in a table. Each refresh sends them again."""
 
@@ -80,8 +80,8 @@ class _Asked:
 
 def ago(look_back: Duration | None = None) -> str:
     """Now minus `look_back` ("PT1H"), or now, as a query parameter: ISO 8601, UTC. If the viewer set the
-    clock above the page, it is when that says; while it plays, where the playback is. Raises
-    DurationError."""
+    clock above the page, its time and length apply; during a playback, now is the moment of the playback.
+    Raises DurationError."""
     when = clock()
     if when.end_time is not None:
         note_then()
@@ -97,8 +97,8 @@ def query(
     subject: str = SUBJECT,
     key: str = "query",
 ) -> Answer | None:
-    """Draw the buttons Run and Stop and the query's progress. Returns the rows so far, None while there are
-    none.
+    """Draw the buttons Run and Stop and the query's progress. Returns the rows so far; None while there are
+    no rows.
 
     Run sends one SELECT to the history service at `subject`. `$name` in the SQL is bound to
     `parameters["name"]`; parameters that the SQL does not use are not sent. The page reruns each second while
@@ -120,7 +120,7 @@ def query(
     asked = kept.get(key)
     running = asked is not None and asked.query is not None and _runs(asked.query)
     with st.container(horizontal=True):
-        # A callback runs once for each click, before the page. No refresh can come in between.
+        # A callback runs once for each click, before the page, so no refresh can intervene.
         st.button(
             "Run", key=f"run {key}", type="primary", icon=":material/play_arrow:", on_click=_run, args=(key,)
         )
@@ -174,7 +174,7 @@ def answer_table(answer: Answer) -> None:
 @timed
 def answer_chart(answer: Answer, x: str, y: str, by: str | None = None) -> None:
     """Draw the number `y` over the time `x`, one line per value of the text column `by`, as line_chart()
-    does. It reaches from the first row to the last."""
+    does. The time axis spans all rows."""
     chart = x, y, by
     rows, of = answer._charts.get(chart, (None, None))
     if rows is None:
@@ -211,7 +211,7 @@ def _stop_all(kept: dict[str, _Asked]) -> None:
 
 @st.cache_resource(scope="session", show_spinner=False, on_release=_stop_all)
 def _while_connected(_kept: dict[str, _Asked]) -> dict[str, _Asked]:
-    """`_kept`. Its queries stop when the viewer's browser disconnects."""
+    """Returns `_kept`. Its queries stop when the viewer's browser disconnects."""
     return _kept
 
 
@@ -223,8 +223,8 @@ def _ask(subject: str, request: object) -> _Asked:
 
 
 def _asker() -> str:
-    """Whose share of the service's turns a query uses: the viewer's sign-in, or the browser tab without
-    sign-in."""
+    """The asker whose share of the service's turns a query uses: the viewer's sign-in, or without sign-in the
+    browser tab."""
     who: str = owner() or st.session_state.setdefault("_asker", secrets.token_hex())
     return hashlib.sha256(who.encode()).hexdigest()[
         :32
@@ -269,7 +269,7 @@ def _progress(query: Query) -> None:
         st.warning(f"Stopped after {size}, {took}{kept}.{reason}", icon=":material/stop_circle:")
     else:
         if isinstance(query.error, ServiceError) and query.error.description:
-            # The database's own message says best what is wrong with the SQL.
+            # The database's own message explains the fault in the SQL best.
             st.error(plain(f"The query failed: {query.error.description}"), icon=":material/error:")
         elif query.error is not None:
             mistake(query.error)

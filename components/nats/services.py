@@ -1,4 +1,4 @@
-"""The NATS services that answer: which there are, how they are doing, and a form to send a request."""
+"""The NATS services that reply: a list, their statistics, and a form to send a request."""
 
 import re
 import time
@@ -24,21 +24,22 @@ MOST_SHOWN = 20_000
 MOST_ROWS = 500
 """Endpoints to draw."""
 OLD = 10.0
-"""Seconds after which a discovery is shown with its time. One takes four seconds at most."""
+"""Seconds after which a discovery is shown with its time. A discovery takes four seconds at most."""
 
 _FILLED = re.compile(r"[A-Za-z0-9_-]+")
-"""What may replace a wildcard of an endpoint's subject."""
+"""The texts that may replace a wildcard of an endpoint's subject."""
 
 
 @timed
 def services() -> Services:
-    """The services that answer the NATS service protocol (ADR-32). All viewers share one discovery, every two
-    seconds. Names and texts are untrusted: anybody may answer. Raises LookbackError."""
+    """The services that reply in the NATS service protocol (ADR-32). All viewers with the same rights share
+    one discovery, every two seconds. Names and texts are untrusted: anybody may reply. Raises
+    LookbackError."""
     return client().services()
 
 
 def service_list(found: Services) -> None:
-    """Draw a table with one row per service, and say what was left out."""
+    """Draw a table with one row per service, and warnings about replies that were left out."""
     if found.refused:
         st.warning(plain(found.refused), icon=":material/lock:")
     if found.malformed:
@@ -214,7 +215,7 @@ def service_metadata(found: Services, name: str) -> None:
 
 @dataclass(frozen=True)
 class SentRequest:
-    """A request that a viewer has sent, and its outcome."""
+    """A request that a viewer sent, and its outcome."""
 
     subject: str
     when: int
@@ -252,9 +253,9 @@ def send_request(found: Services, name: str | None = None) -> None:
 
 
 def _send(field: str) -> None:
-    """Runs before the page, once for each click, so no refresh can interrupt or repeat it. If another run
-    begins meanwhile, Streamlit stops this one at its next use of the session state, and the other one waits
-    for the reply."""
+    """Send the request. A callback: it runs before the page, once for each click, so no refresh can interrupt
+    or repeat it. If another run of the script begins meanwhile, Streamlit stops this one at its next use of
+    the session state, and the new run waits for the reply."""
     state, nats = st.session_state, client()
     payload, timeout, sent = state["request-payload"], state["request-timeout"], Future[SentRequest]()
     subject = state[field].strip()
@@ -378,8 +379,8 @@ def _readable(data: bytes) -> str | None:
 
 
 def _hex(data: bytes) -> str:
-    """A hex dump, 16 bytes per line: offset, bytes, and the printable ASCII characters; as much as is
-    shown."""
+    """A hex dump of the first MOST_SHOWN bytes, 16 bytes per line: offset, bytes, and the printable ASCII
+    characters."""
     lines = []
     for start in range(0, min(len(data), MOST_SHOWN), 16):
         part = data[start : start + 16]

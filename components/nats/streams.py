@@ -38,9 +38,9 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 MOST_ON_REQUEST = 500_000
-"""A stream's subjects are counted up to this number when a viewer requests it."""
+"""The greatest number of subjects that are counted when a viewer requests it."""
 MOST_KEPT = 3
-"""Such counts that are kept for one client; each may take 100 MB."""
+"""Counts on request to keep for one client; each may take 100 MB."""
 KEPT_FOR = 3600.0  # seconds that such a count is kept
 KEEP = 2.0  # seconds to share a listing among viewers
 COUNT_AGAIN = 30.0  # seconds to share the subjects of a stream
@@ -48,15 +48,15 @@ COUNT_AGAIN = 30.0  # seconds to share the subjects of a stream
 AGAIN = 10.0  # seconds before retrying a first listing that timed out
 
 _last: dict[tuple[str, str], list[Any]] = {}
-"""The last listings, by rights and kind, shown while there is no connection."""
+"""The last listings, by rights and kind. They are shown while there is no connection."""
 _failed: WeakKeyDictionary[Client, dict[str, tuple[float, RequestFailed]]] = WeakKeyDictionary()
-"""When and why a listing failed, by kind. A failure takes seconds, which every refresh would wait again."""
+"""When and why a listing failed, by kind. A failure takes seconds, so not every refresh may repeat it."""
 
 _line = Kind("stream_line")
 
 
 def is_demo() -> bool:
-    """True if the data is the embedded demo's: figures of this machine."""
+    """True if the data comes from the embedded demo, which publishes figures of this machine."""
     return is_embedded()
 
 
@@ -64,8 +64,8 @@ def is_demo() -> bool:
 def streams() -> pd.DataFrame:
     """The streams, one per row, indexed by name: `per_second` (messages, over the last 10 s; missing at
     first), `messages`, `bytes`, `newest` (UTC), `subjects`, `description`, `limits`, `age` (of the newest
-    message, seconds). The last known list while there is no connection. Raises LookbackError if there never
-    was one."""
+    message, seconds), `state` (what is wrong; empty if nothing is). While there is no connection, the last
+    list. Raises LookbackError if there has never been a list."""
     return _table(listed("streams", _listed))
 
 
@@ -91,7 +91,7 @@ def _table(infos: list[StreamInfo]) -> pd.DataFrame:
 
 
 def stream_state(info: StreamInfo) -> str:
-    """What is wrong with a stream, in words; empty if nothing is."""
+    """The fault of a stream, in words; empty if there is none."""
     if info.away:
         return "its nodes do not answer"
     return "no leader, nothing is stored" if info.leaderless else ""
@@ -99,8 +99,8 @@ def stream_state(info: StreamInfo) -> str:
 
 @timed
 def stream_names() -> list[str]:
-    """The names of the streams, for a choice that also accepts a typed name. The page runs again when there
-    are others. Empty if they cannot be listed or if there are none; then the page says why."""
+    """The names of the streams, for a choice that also accepts a typed name. The page runs again when the
+    names change. Empty if the streams cannot be listed or if there are none; the page then shows why."""
     names: list[str] = []
     try:
         names = [info.name for info in listed("streams", _listed, by_code=False)]
@@ -115,7 +115,7 @@ def stream_names() -> list[str]:
 
 @dataclass(frozen=True)
 class _OtherStreams:
-    """Whether there are other streams than those that a page was drawn with."""
+    """True, when called, if the server's streams differ from those that a page was drawn with."""
 
     nats: Client
     drawn: tuple[str, ...]
@@ -127,8 +127,8 @@ class _OtherStreams:
 
 def listed(what: str, ask: Callable[[str, Client], list[T]], *, by_code: bool = True) -> list[T]:
     """The list that `ask` returns, as far as the viewer may see it. Without a connection or a reply, the last
-    list. `by_code`: whether the page must run again to see a newer one. Raises LookbackError if there never
-    was one, or if the login no longer permits it."""
+    list. `by_code`: whether the page must run again to see a newer list. Raises LookbackError if there has
+    never been a list, or if the login no longer permits it."""
     rights, nats = shared(by_code=by_code)
     kept = rights, what
     failed_at, failed = _failed.get(nats, {}).get(what, (0.0, None))
@@ -155,7 +155,8 @@ def _listed(rights: str, nats: Client) -> list[StreamInfo]:
 
 
 def _soon(nats: Client) -> list[StreamInfo] | None:
-    """The last list, and another one soon; None if there is none. For live elements, which do not wait."""
+    """The last list; None if there is none. An old list is refreshed in the background. For live elements,
+    which do not wait."""
     return _soon_of(nats, "streams", KEEP, nats.streams)
 
 
@@ -166,9 +167,9 @@ def _soon_of(nats: Client, what: Hashable, every: float, ask: Callable[[], S]) -
 
 @timed
 def subjects(stream: str, limit: int = 200) -> list[str]:
-    """Up to `limit` subjects of `stream`, in alphabetical order. The page runs again when there are others.
-    Empty while there is no connection, and for a stream with more than 10,000 subjects, because its
-    publishers wait while the server lists them."""
+    """Up to `limit` subjects of `stream`, in alphabetical order. The page runs again when they change. Empty
+    while there is no connection, and for a stream with more than 10,000 subjects, because its publishers wait
+    while the server lists them."""
     _, nats = shared(by_code=False)
     names: tuple[str, ...] = ()
     if nats.state.status == "connected":
@@ -179,7 +180,7 @@ def subjects(stream: str, limit: int = 200) -> list[str]:
 
 @dataclass(frozen=True)
 class _OtherSubjects:
-    """Whether a stream has other subjects than those that a page was drawn with."""
+    """True, when called, if the stream's subjects differ from those that a page was drawn with."""
 
     nats: Client
     stream: str
@@ -188,14 +189,14 @@ class _OtherSubjects:
 
     def __call__(self) -> bool:
         found = counted_soon(self.nats, self.stream, ">")
-        # One that could not be counted for once changes nothing.
+        # A single failed count does not make the page run again.
         return found is not None and not found.failed and _first(found, self.limit) != self.drawn
 
 
 @dataclass(frozen=True)
 class Counted:
     """Messages by subject, the number of subjects, and why counting failed. A failure is cached too, so that
-    a slow server is not asked again at each refresh."""
+    not every refresh sends a request to a slow server."""
 
     counts: dict[str, int]
     """In alphabetical order of the subjects."""
@@ -212,8 +213,8 @@ def _first(found: Counted, limit: int) -> tuple[str, ...]:
 
 
 def counted(nats: Client, stream: str, pattern: str) -> Counted:
-    """The subjects of a stream that match, at most half a minute old; not of a stream with many, because its
-    publishers wait while the server lists them."""
+    """The subjects of a stream that match `pattern`, at most half a minute old. A stream with many subjects
+    is not counted, because its publishers wait while the server lists them."""
     answer: Asked[Counted] = asked(nats, ("subjects", stream, pattern))
     return answer.now(COUNT_AGAIN, partial(_count, nats, stream, pattern, MOST_COUNTED))
 
@@ -226,20 +227,20 @@ def counted_soon(nats: Client, stream: str, pattern: str) -> Counted | None:
 
 @dataclass(eq=False)
 class Counting:
-    """A count that a viewer asked for, and how far it is."""
+    """A count that a viewer requested, and its progress."""
 
     answer: Asked[Counted] = field(default_factory=Asked)
     done: int = 0
     total: int = 0
 
     def progress(self, done: int, total: int) -> None:
-        """Note how many subjects are counted, of how many."""
+        """Record that `done` of `total` subjects are counted."""
         self.done, self.total = done, total
 
 
 def subjects_on_request(nats: Client, stream: str, pattern: str, total: int) -> Counting:
-    """A count of `total` subjects because a viewer asked for it, for all with the same rights; it is kept for
-    an hour. It is waited for if one reply of the server has them all."""
+    """A count of `total` subjects that a viewer requested, shared by all viewers with the same rights and
+    kept for an hour. If one reply of the server contains all subjects, this waits for it."""
     kept: Asked[Counting] = asked(nats, ("subjects", stream, pattern), MOST_KEPT)
     counting = kept.now(float("inf"), Counting)
     last = counting.answer.last
@@ -271,8 +272,8 @@ def _count(
 
 @timed
 def stream_line(stream: str) -> None:
-    """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed. It keeps
-    itself current."""
+    """Draw one line with the facts of `streams()` about one stream; nothing if it is not listed. The line
+    updates itself."""
     _, nats = shared(by_code=False)
     note_live()
     of = nats, stream, zone()
@@ -306,14 +307,14 @@ def _facts(info: StreamInfo) -> str:
         count_text(info.messages, "message"),
         bytes_text(info.bytes),
         f"limits: {info.limits or 'none'}",
-        # Not its age: the list does not change while there is no connection or the page is paused.
+        # A time, not an age: the list does not change while there is no connection or the page is paused.
         "no message yet" if info.last_time is None else f"newest at {clock_text(info.last_time.value)}",
     ]
     return " · ".join(part for part in parts if part)
 
 
 def stream_list(table: pd.DataFrame) -> None:
-    """Draw the table of `streams()`; in the past with a word that it is that of now."""
+    """Draw the table of `streams()`. At a time in the past, a caption says that the table is current."""
     st.dataframe(
         local(table, "newest"),
         column_config={
@@ -335,9 +336,9 @@ def stream_list(table: pd.DataFrame) -> None:
 
 
 def newest_messages(names: list[str]) -> None:
-    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes; in the past, the
-    newest one from before then. The streams are asked in parallel; those whose nodes do not answer are
-    named."""
+    """Draw the newest message of each of the streams `names`, its payload cut at 300 bytes. At a time in the
+    past, the newest message from before that time. The requests run in parallel; a warning names the streams
+    whose nodes do not reply."""
     when = clock()
     end = None if when.end_time is None else now_of(when)
     if end is not None:

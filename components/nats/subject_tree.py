@@ -1,4 +1,4 @@
-"""The subjects of a stream as a tree that keeps itself current."""
+"""The subjects of a stream as a tree that updates itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ from ..words import clock_text, count_text, cut, in_zone, plain, zone
 from .streams import MOST_ON_REQUEST, Counted, Counting, counted, counted_soon, subjects_on_request
 
 _OPEN = "open"
-"""The levels that are open, in the URL and in the session state: their paths, separated by spaces, which no
-subject has."""
+"""The URL parameter, and its key in the session state, for the open levels: their paths, separated by spaces,
+which no subject contains."""
 _LONGEST_TOKEN = 200  # characters that are shown
 _LONGEST_TEXT = 200  # characters that are searched for
 
@@ -32,9 +32,9 @@ _kind = Kind("subject_tree")
 
 @timed
 def subject_tree(view: View, *, choice: str | None = None) -> None:
-    """Draw the subjects of `view` as a tree with their messages in the stream, and messages per second among
-    the rows. It keeps itself current; the viewer opens its levels, and searches it. choice: a click on a
-    subject makes its filter the value of choose() with this label."""
+    """Draw the subjects of `view` as a tree, with the number of messages in the stream and the messages per
+    second among the rows. The tree updates itself. The viewer can open its levels and search it. choice: a
+    click on a subject makes its filter the value of choose() with this label."""
     if "_subject" not in view.columns:
         st.info("These rows have no subjects.")
         return
@@ -67,18 +67,18 @@ def subject_tree(view: View, *, choice: str | None = None) -> None:
 
 @dataclass(frozen=True)
 class _Known:
-    """How the messages of a stream are counted, if they are."""
+    """The way to count the messages of a stream; without a client they are not counted."""
 
     nats: Client | None = None
     stream: str = ""
     pattern: str = ""
     when: int | None = None
-    """When `fixed` was counted."""
+    """When `fixed` was counted, ns since the epoch, UTC."""
     fixed: Counted | None = field(default=None, compare=False)
-    """These counts and no others."""
+    """A count on request, which is used in place of current counts."""
 
     def counts(self) -> Counted | None:
-        """The counts, at most half a minute old; None while they are not known."""
+        """`fixed`, or else the counts, at most half a minute old; None while there are none."""
         if self.fixed is not None or self.nats is None:
             return self.fixed
         return counted_soon(self.nats, self.stream, self.pattern)
@@ -86,7 +86,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Countable:
-    """Whether the subjects of a stream can be counted, in words if not."""
+    """Returns, when called, why the subjects of a stream cannot be counted; an empty text if they can."""
 
     nats: Client
     stream: str
@@ -99,7 +99,7 @@ class _Countable:
 
 @dataclass(frozen=True)
 class _Course:
-    """How far a count is."""
+    """Returns, when called, the progress of a count."""
 
     counting: Counting
 
@@ -108,7 +108,7 @@ class _Course:
 
 
 def _known(stream: str, pattern: str, name: str) -> _Known:
-    """How to count the messages; the page says so if it is not possible, or only on request."""
+    """The way to count the messages. Draws a note if that is not possible, or only on request."""
     _, nats = shared(by_code=False)
     found = counted(nats, stream, pattern)
     rerun_on(_Countable(nats, stream, pattern))
@@ -152,7 +152,8 @@ def _toggled(opened: tuple[str, ...], path: str) -> tuple[str, ...]:
 
 
 def _is_filter(text: str) -> bool:
-    """True if it matches what it says: a subject may hold what has a meaning in a filter."""
+    """True if `text` is a filter that matches exactly itself: a subject in a payload may contain characters
+    that have a meaning in a filter."""
     try:
         return parse_pattern(text).filter == text
     except SubjectError:
@@ -164,9 +165,9 @@ def _filter_of(branch: Branch) -> str:
 
 
 class _TreeSource(JsonSource):
-    """Each branch is an entry, its name "=" and the branch's path: its place, depth, token, state, its filter
-    or "", and its numbers as text. The state: 1 open, 0 shut, 2 open because of the search, -1 a leaf.
-    `note`: what there is to say of them."""
+    """Each branch is an entry named "=" and the branch's path: its place, depth, token, state, its filter or
+    "", and its numbers as text. The state: 1 open, 0 closed, 2 open because of the search, -1 a leaf. `note`:
+    notes about the tree."""
 
     every = 1.0  # statistics, not news
 

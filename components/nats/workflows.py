@@ -1,5 +1,5 @@
-"""Workflow runs, shown as a CI service shows them: what ran, what is running, and its log lines as they
-come."""
+"""Workflow runs, shown as a CI service shows them: past runs, current runs, and their log lines as they
+arrive."""
 
 import contextlib
 import re
@@ -55,12 +55,12 @@ START = "workflow-start."
 _RUN = "run"
 """The URL parameter, and its key in the session state."""
 _STARTED = "_started"
-"""The key of what the viewer has just started."""
+"""The key in the session state of the start that the viewer has just requested."""
 _START_FAILED = "_start_failed"
 KEY = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
-# A click on a link reruns the page's body, where the browser would reload the whole app. Other clicks, such
-# as for a new tab, are left to the browser.
+# A click on a link reruns the page's body, because the browser would reload the whole app. Other clicks, such
+# as those for a new tab, are left to the browser.
 _JS = """export default (c) => {
 const state = c.parentElement
 state.go = c.setTriggerValue
@@ -112,7 +112,8 @@ class WorkflowRunDetails:
 
 
 def asked_run() -> str | None:
-    """The run that the viewer asked for with the URL or a click; None for the list of all runs."""
+    """The key of the workflow run that the viewer opened with the URL or a click; None for the list of all
+    runs."""
     _take_started()
     run: str | None = st.session_state.setdefault(_RUN, st.query_params.get(_RUN))
     keep(_RUN, run)
@@ -121,7 +122,7 @@ def asked_run() -> str | None:
 
 @timed
 def workflow_runs(look_back: Duration = "P1D") -> WorkflowRuns:
-    """The runs that began or ended within `look_back`, and all that are running. Raises
+    """The workflow runs that began or ended within `look_back`, and all that are still running. Raises
     LookbackError."""
     view = _collected_view(workflows.OF_RUNS, look_back)
     beats = _view(workflows.HEARTBEATS, Fixed(workflows.HEARTBEATS_WITHIN))
@@ -179,7 +180,8 @@ def run_list(found: WorkflowRuns, workflow: str = ALL, status: str = ALL) -> Non
 
 
 def run_header(found: WorkflowRunDetails | None) -> None:
-    """Draw a run's status, times, origin and error, and what is missing; or say that there is no such run."""
+    """Draw a run's status, times, origin and error, and how many events are missing; or that there is no such
+    run."""
     all_runs = _link(run=None, step=None)
     st.html(f'<div class="lb-downloads"><a class="lb-go" href="{all_runs}">All runs</a></div>')
     _draw_links()
@@ -355,9 +357,9 @@ def start_buttons(workflow: str = ALL) -> None:
 
 
 def _start(subject: str) -> None:
-    """Runs before the page, once for each click, so no refresh can interrupt or repeat it. If another run
-    begins meanwhile, Streamlit stops this one at its next use of the session state, and the other one waits
-    for the outcome."""
+    """Start a workflow run. A callback: it runs before the page, once for each click, so no refresh can
+    interrupt or repeat it. If another run of the script begins meanwhile, Streamlit stops this one at its
+    next use of the session state, and the new run waits for the outcome."""
     st.session_state.pop(_START_FAILED, None)
     nats, started = client(), Future[str | LookbackError | None]()
     st.session_state[_STARTED] = started
@@ -381,14 +383,14 @@ def _key_in(reply: Reply) -> str | None:
 
 
 def _take_started() -> None:
-    """Go to the run that the viewer has started, or keep why there is none."""
+    """Open the run that the viewer has started, or keep the error if the start failed."""
     started: Future[str | LookbackError | None] | None = st.session_state.get(_STARTED)
     if started is None:
         return
     try:
         outcome = started.result()
     except Exception:
-        del st.session_state[_STARTED]  # so that the next run of the page does not fail, too
+        del st.session_state[_STARTED]  # otherwise the next run of the page would fail as well
         raise
     if isinstance(outcome, LookbackError):
         st.session_state[_START_FAILED] = outcome, time.monotonic()
@@ -416,9 +418,9 @@ def _once(view: View, read: Callable[[Snapshot], T]) -> T:
 
 
 def _clock(beats: View) -> tuple[int, int]:
-    """The server's clock, and the time since which silence counts. Silence does not count while there is no
-    connection, nor while programs may still be reconnecting after a server restart. Of a stretch in the past
-    all heartbeats are known, however it was read."""
+    """The server's clock, and the time since which silence counts, both ns since the epoch, UTC. Silence does
+    not count while there is no connection, nor while programs may still be reconnecting after a server
+    restart. For a stretch in the past it always counts, because all heartbeats are stored."""
     health = beats.health
     if health.phase != "following":
         return 0, 0
@@ -488,7 +490,8 @@ def _length(seconds: float | None) -> str:
 
 
 def _drawn(step: Step, found: WorkflowRunDetails) -> float:
-    """Length of a step's bar in seconds: until the run was last seen if its end is unknown."""
+    """Length of a step's bar in seconds. If the step's end is unknown, the bar ends when the run ended or was
+    last seen."""
     took = step.took(found.now)
     if took is None and step.started is not None:
         took = ((found.run.ended or found.run.last_seen or step.started) - step.started) / 1e9
@@ -515,6 +518,6 @@ def _go() -> None:
 
 
 def _link(**changed: str | None) -> str:
-    """A URL of this page with other parameters; None removes one."""
+    """The URL of this page with `changed` parameters; None removes a parameter."""
     wanted = {**st.query_params.to_dict(), **changed}
     return escape("?" + urlencode({name: value for name, value in wanted.items() if value is not None}))

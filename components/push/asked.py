@@ -1,4 +1,4 @@
-"""Answers of the server that many viewers see: pages wait for them, live elements do not."""
+"""Replies of the server that many viewers share. Pages wait for them; live elements do not."""
 
 import contextlib
 import threading
@@ -14,14 +14,14 @@ from nats_client.errors import NotPermitted
 T = TypeVar("T")
 
 MOST = 1000
-"""Answers to keep for one client, of small ones; the least recently used one is dropped."""
+"""Small replies to keep for one client; the least recently used one is dropped."""
 
 _workers = ThreadPoolExecutor(4, thread_name_prefix="asking")
-"""Beside those of the live elements, which must not wait for a server that does not answer."""
+"""Separate from the threads of the live elements, which must not wait for a server that does not reply."""
 
 
 class Asked(Generic[T]):
-    """One question. Thread-safe."""
+    """One request and its last reply. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,18 +30,19 @@ class Asked(Generic[T]):
         self._last: T | None = None
 
     def now(self, every: float, ask: Callable[[], T]) -> T:
-        """The answer, at most `every` seconds old. Waits for `ask`, and raises what it raises."""
+        """The reply, at most `every` seconds old. If the last one is older, waits for `ask`, and raises what
+        it raises."""
         with self._lock:
             return self._current(every, ask)
 
     @property
     def last(self) -> T | None:
-        """The last answer; None before the first one."""
+        """The last reply; None before the first one."""
         return self._last
 
     def soon(self, every: float, ask: Callable[[], T]) -> T | None:
-        """The last answer; None before the first one. If it is older than `every` seconds, `ask` is called
-        beside this; if that fails, the last answer stays."""
+        """The last reply; None before the first one. If it is older than `every` seconds, `ask` is called in
+        another thread. If that fails, the last reply stays, except after NotPermitted."""
         now = time.monotonic()
         if now - max(self._at, self._tried) >= every and not self._lock.locked():
             self._tried = now
@@ -67,8 +68,8 @@ _lock = threading.Lock()
 
 
 def asked(client: Client, what: Hashable, most: int = MOST) -> Asked[Any]:
-    """The answer to `what` for all who share `client`, which are those with the same rights. Of answers that
-    are asked for with the same `most`, so many are kept."""
+    """The request `what`, shared by all viewers of `client`, who have the same rights. Of the requests with
+    an equal `most`, at most that many are kept."""
     with _lock:
         known = _asked.setdefault(client, {}).setdefault(most, {})
         found = known.pop(what, None) or Asked()

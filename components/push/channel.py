@@ -1,22 +1,24 @@
-"""The websocket of a browser tab, which brings it what is new in the live elements of its page.
+"""The websocket of a browser tab, which sends it the changes of the live elements on its page.
 
-Nothing on this route is taken on trust. web/middleware.py refuses other sites. The first message must have
-the ticket that the script made for this tab, and the cookies must be those of the sign-in that the tab was
-made for; both are checked again twice a second. A frame is made only from elements that the script placed for
-this viewer.
+Nothing on this route is trusted. web/middleware.py refuses other sites. The first message must contain the
+ticket that the script issued for this tab, and the cookies must belong to the tab's sign-in. Ticket and
+sign-in are checked again twice a second. A frame contains only elements that the script placed for this
+viewer.
 
-From the browser, as JSON objects: first `ticket`, with `shown` (by element, the frame up to which the browser
-holds it, or null) and `hidden`. Then any of: `show` (an element; `at` as in `shown`), `hide`, `hidden`, `got`
-(the newest frame that it has drawn, with `pace`, the milliseconds that it needs for one), `lost` (the last
-frame before one that did not come), `to` (an element, with `said`, what the viewer did there), and `ask` (a
-number that the browser chose, with `of`, an element, and `said`, the question).
+From the browser, as JSON objects. The first has `ticket`, with `shown` (by element, the last frame of it that
+the browser holds, or null) and `hidden`. Then any of: `show` (an element; `at` as in `shown`), `hide`,
+`hidden`, `got` (the newest frame that it has drawn, with `pace`, the milliseconds that drawing a frame
+takes), `lost` (the last frame before a missing one), `to` (an element, with `said`, the viewer's action
+there), and `ask` (a number that the browser chose, with `of`, an element, and `said`, the question).
 
-To the browser, as JSON: `next`, the number of the next frame, and `pace`, the seconds between two frames that
-the viewer has chosen, null while paused; or `answer`, the number of a question, with `said`. All else are
-frames, binary: the number modulo 256, then for each element its number as a varint and its message; each but
-the last with its length before it, also as a varint, and its number doubled plus one instead of doubled. A
-frame without elements says
-that the connection lives.
+To the browser, as JSON: `next`, the number of the next frame, with `pace`, the seconds between two frames
+that the viewer chose, null while paused; `pace` alone, when it changes; or `answer`, the number of a
+question, with `said`.
+
+All other messages are frames, in binary: the frame's number modulo 256, then for each element a varint and
+its message. The varint of the last element is twice its number. For all others it is twice the number plus
+one, and the length of the message follows as another varint. A frame without elements shows that the
+connection is alive.
 """
 
 import asyncio
@@ -44,38 +46,38 @@ from .tabs import Placed, Tab, tabs
 from .varints import varints
 
 FASTEST = 0.05
-"""Seconds between two frames of a tab, at least."""
+"""The least number of seconds between two frames of a tab."""
 AHEAD = 40
-"""Frames that may be under way to a browser. One that draws or reads more slowly gets the newest state later,
-and never a queue."""
+"""Frames that may be under way to a browser. A browser that draws or reads more slowly gets the newest state
+later, and never a queue of frames."""
 QUIET = 5.0
-"""Seconds after which a frame is sent that says nothing."""
+"""Seconds without a frame after which an empty frame is sent."""
 FIRST_MESSAGE = 5.0
 """Seconds that a browser has for its ticket."""
 MOST_BYTES = 16 * 1024
-"""Of one message from a browser."""
+"""Bytes of one message from a browser."""
 MOST_MESSAGES = 300
-"""From one browser in five seconds."""
+"""Messages from one browser in five seconds."""
 MOST_SHOWN = 1000
-"""Elements that a browser has on the screen, those of the page before included."""
+"""Elements that a browser has on the screen, including those of the page before."""
 MOST_WAITING = 500
-"""Open websockets that have not shown a ticket yet. One more ends the oldest of them, so that one who opens
-many and says nothing keeps nobody out."""
+"""Open websockets that have not sent a ticket yet. One more closes the oldest of them, so that a client which
+opens many silent websockets cannot shut out others."""
 MOST_ASKED = 2
-"""Questions of one browser that wait for their answers. A further one is refused."""
+"""Questions of one browser that wait for their answers. Any further question is refused."""
 SMALL = 300
 """Bytes up to which a frame is sent uncompressed, which costs much less CPU and hardly more bytes."""
 SLOWEST = 2.0
-"""Seconds between two frames that a browser may ask for, because it draws slowly."""
+"""The most seconds between two frames that a browser may request because it draws slowly."""
 
 NOT_UNDERSTOOD, NO_TICKET, REPLACED, TOO_MANY = 4400, 4401, 4409, 4429
 """Codes with which the server closes the websocket, the last digits as in HTTP."""
 
 _News = tuple[Any, bytes]
-"""What a browser holds after a message, and the message."""
+"""The state that a browser holds after a message, and the message."""
 
 _answering = ThreadPoolExecutor(4, thread_name_prefix="answering")
-"""Beside those of the live elements: an answer may wait for the server."""
+"""Separate from the threads of the live elements, because an answer may wait for the server."""
 _open: set["Channel"] = set()
 _beating: asyncio.Task[None] | None = None
 _closing: set[asyncio.Task[None]] = set()
@@ -85,7 +87,7 @@ _log = logging.getLogger("lookback")
 
 
 class NotUnderstoodError(Exception):
-    """A browser said what none of our pages says."""
+    """A browser sent a message that none of our pages sends."""
 
 
 class Channel:
@@ -113,7 +115,7 @@ class Channel:
         shown = opening.get("shown")
         if not isinstance(shown, dict):
             raise NotUnderstoodError
-        # Also what the script has yet to place, as after a restart
+        # Includes elements that the script has not placed yet, as after a restart.
         self._shown: set[int] = set()
         for number, frame in shown.items():
             self._show(number, frame)
@@ -121,7 +123,7 @@ class Channel:
     # -- from any thread ---------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """The tab has other elements or another pace."""
+        """The tab's elements or pace have changed."""
         with contextlib.suppress(RuntimeError):  # the server is stopping
             self._loop.call_soon_threadsafe(self._watch)
 
@@ -134,12 +136,12 @@ class Channel:
 
     @property
     def permitted(self) -> bool:
-        """True while the viewer may see what the tab shows."""
+        """True while the viewer still has the rights that the tab was created with."""
         tab = self._tab
         return tabs.get(tab.ticket) is tab and (tab.owner is None or holds(tab.owner, tab.rights))
 
     async def run(self) -> None:
-        """Send and listen until either side ends it. Raises NotUnderstoodError."""
+        """Send and receive until either side closes the websocket. Raises NotUnderstoodError."""
         before, self._tab.channel = self._tab.channel, self
         if isinstance(before, Channel):
             await before.close(REPLACED)
@@ -163,7 +165,7 @@ class Channel:
                 self._tab.channel = None
 
     async def close(self, code: int) -> None:
-        """End it."""
+        """Close the websocket with `code`."""
         _open.discard(self)
         try:
             self._unwatch()
@@ -172,7 +174,7 @@ class Channel:
                 await self._socket.close(code)
 
     def keep_alive(self) -> None:
-        """Send an empty frame if there was none for a while."""
+        """Send an empty frame if no frame was sent for QUIET seconds."""
         if time.monotonic() - self._sent_at > QUIET and not self._hidden and not self._stalled:
             self._due.add(0)
             self._wake()
@@ -205,7 +207,7 @@ class Channel:
             frame = _whole(message["lost"])
             for placed in self._tab.placed.values():
                 placed.back_to(frame)
-            # The next number is none that is under way.
+            # Skip a number, so that the next frame differs from those under way.
             self._tab.frame += 1
             self._got = self._tab.frame
             await self._send_next()
@@ -255,14 +257,14 @@ class Channel:
             raise NotUnderstoodError
         placed = self._tab.placed.get(_whole(number))
         if placed is None:
-            return  # the page has changed meanwhile, or its run has not come to this element
+            return  # the page has changed meanwhile, or its run has not placed this element yet
         if frame is None:
             placed.states.clear()
         else:
             placed.back_to(_whole(frame))
 
     def _watch(self) -> None:
-        """Watch the sources of what is shown."""
+        """Watch the sources of the elements that are shown, and no others."""
         pace = self._tab.pace
         self._rest = max(FASTEST, pace or 0.0, self._needs)
         if pace != self._paced:
@@ -292,7 +294,7 @@ class Channel:
         self._watched.clear()
 
     def _wake(self) -> None:
-        """There may be something to send: send it at once, or when the browser can use it."""
+        """Send the elements that are due: at once, or after the pause between two frames."""
         if self._timer is not None or self._job is not None:
             return
         if (left := self._sent_at + self._rest - time.monotonic()) > 0:
@@ -305,9 +307,9 @@ class Channel:
         self._send()
 
     def _send(self) -> None:
-        """Send what is due. Whatever takes longer is left to a task."""
+        """Send the elements that are due. Slow work is done in a task."""
         if self not in _open or ((self._stalled or not self._due) and not self._pace_changed):
-            return  # what ends that wakes this
+            return  # the event that ends this state calls _wake()
         if self._pace_changed or not self._are_quick():
             self._job = self._loop.create_task(self._send_slowly())
             return
@@ -334,7 +336,7 @@ class Channel:
                     if placed.element.source.ready:
                         held = placed.held
                         found[placed] = held, await elsewhere(partial(_next, placed, held))
-                # If the browser has started over meanwhile, that has made the element due again.
+                # If the browser has started over meanwhile, the element is due again.
                 frame = self._frame(due, lambda placed, now: _if_held(now, *found.get(placed, (None, None))))
             if frame is not None:
                 await self._socket.send_bytes(frame.message)
@@ -358,7 +360,7 @@ class Channel:
         return True
 
     def _frame(self, due: set[int], next_of: Callable[[Placed, Any], _News | None]) -> "_Frame | None":
-        """The next frame; None if there is nothing to say."""
+        """The next frame; None if there is nothing to send."""
         news: list[tuple[Placed, Any, bytes]] = []
         for number in sorted(due) if len(due) > 1 else due:
             placed = self._watched.get(number)
@@ -392,7 +394,8 @@ _key = lru_cache(1024)(varints)
 
 
 def _next(placed: Placed, held: Any) -> _News | None:
-    """What the browser lacks of an element. One that fails stands still, and stops no other."""
+    """The changes of an element that the browser lacks. An element that fails is no longer updated, and does
+    not affect the others."""
     try:
         return placed.element.next(held)
     except Exception:
@@ -418,7 +421,7 @@ def _if_held(now: Any, held: Any, found: _News | None) -> _News | None:
 
 def _whole(number: object) -> int:
     if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 10:
-        return int(number)  # the name of an entry of `shown`
+        return int(number)  # a key of `shown`, which JSON makes a string
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**53:
         raise NotUnderstoodError
     return number
@@ -453,7 +456,7 @@ async def _serve(socket: WebSocket) -> None:
             await socket.close(TOO_MANY)
             return
         channel = Channel(socket, tab, opening)
-        del tab  # the session holds it, and nobody else
+        del tab  # so that this frame does not keep it; the session does
         if not channel.permitted:
             await socket.close(NO_TICKET)
             return
@@ -487,8 +490,8 @@ def _start_beating() -> None:
 
 
 async def _beat() -> None:
-    """While there are channels: end those that are no longer permitted, and keep the others alive, at little
-    cost of memory."""
+    """While there are channels, close those that are no longer permitted, keep the others alive, and release
+    unused memory."""
     await asyncio.sleep(0)
     while _open:
         beat()
@@ -498,10 +501,10 @@ async def _beat() -> None:
                 permitted = channel.permitted
                 if permitted:
                     channel.keep_alive()
-            except Exception:  # one viewer's fault must not keep the others from being checked
+            except Exception:  # an error for one viewer must not stop the checks of the others
                 _log.exception("A tab's websocket is ended.")
                 permitted = False
-            if not permitted:  # in a task: a reader that stalls holds up no other
+            if not permitted:  # in a task, because a stalled browser must not delay the others
                 closing = asyncio.create_task(channel.close(NO_TICKET))
                 _closing.add(closing)
                 closing.add_done_callback(_closing.discard)

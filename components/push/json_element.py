@@ -1,6 +1,6 @@
 """Live elements whose content is a JSON object: the browser gets the entries that have changed.
 
-A new kind of them is a file that makes a Kind and a JsonSource, and static/live_<kind>.js, which draws it.
+A new kind of element needs a file with a Kind and a JsonSource, and static/live_<kind>.js, which draws it.
 """
 
 import hashlib
@@ -21,54 +21,55 @@ from .source import Source
 from .tabs import own_tab
 
 WHOLE = ""
-"""The entry of a message that has everything: the browser then drops what it holds."""
+"""The entry that marks a message as complete: the browser then drops what it holds."""
 
 
 class JsonSource(Source):
-    """A source of such an object."""
+    """A source whose content is a JSON object."""
 
     every = 0.2  # people cannot read faster
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()  # the scripts of paused viewers look, too
+        self._lock = threading.Lock()  # the scripts of paused viewers call look(), too
         self.content: Mapping[str, Any] | None = None
-        """By name; None before the first update. An update puts another object here and does not change this
-        one."""
+        """The entries by name; None before the first update. An update replaces this object and never changes
+        it."""
         self._steps: tuple[object, dict[int, tuple[object, bytes | None]]] = None, {}
 
     @abstractmethod
     def look(self) -> Mapping[str, Any]:
-        """The content now: names to what JSON can hold, but not None. One call at a time; may take long."""
+        """The current content: names to values that JSON can hold, other than None. One call at a time; may
+        take long."""
 
     def update(self) -> None:
-        """Look again."""
+        """Replace the content if look() returns a different one."""
         with self._lock:
             content = self.look()
             if content != self.content:
                 self.content = content
 
     def news(self, known: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-        """The entries of `content` that a browser that holds `known` lacks. None removes one."""
+        """The entries of `content` that differ from `known`, which a browser holds. None removes an entry."""
         news: dict[str, Any] = {
             name: value for name, value in content.items() if name not in known or known[name] != value
         }
         return news | dict.fromkeys(known.keys() - content.keys())
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question of a viewer, see Element."""
+        """Answer a question of a viewer; see Element."""
         raise LookbackError("There is nothing to ask of this.")
 
     def step(self, held: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], bytes] | None:
-        """What takes browsers that hold `held` (None: nothing) to the present: the content, and the message.
-        Worked out once for all of them. None if there is nothing to say."""
+        """The content, and the message that brings browsers that hold `held` (None: nothing) up to it.
+        Computed once for all of them. None if there is nothing to send."""
         if (content := self.content) is None or content is held:
             return None
-        of, steps = self._steps  # one tuple, because an update may come in between
+        of, steps = self._steps  # one tuple, because another thread may replace both
         if of is not content:
             of, steps = self._steps = content, {}
         found = steps.get(id(held))
-        if found is None:  # with `held`, so that no other one can have its identity
+        if found is None:  # `held` is kept in the entry, so that no other object can get its identity
             news = self.news(held or {}, content)
             if held is None:
                 news[WHOLE] = True
@@ -76,10 +77,10 @@ class JsonSource(Source):
         return None if found[1] is None else (content, found[1])
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Receive what a viewer did; called on the web server's loop. `message` is untrusted."""
+        """Receive a viewer's action; called on the web server's loop. `message` is untrusted."""
 
     def now(self) -> Mapping[str, Any]:
-        """The content now, for a browser that the websocket does not serve."""
+        """The current content, for a browser that the websocket does not serve."""
         self.update()
         assert self.content is not None
         return self.content
@@ -96,15 +97,15 @@ class JsonElement:
         return self.source.step(held)
 
     def is_quick(self, held: Any) -> bool:
-        """True unless all of the content has to be encoded."""
+        """True unless the whole content must be encoded."""
         return held is not None
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Pass on to the source what the viewer did."""
+        """Pass the viewer's action to the source."""
         self.source.receive(message)
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """What the source answers."""
+        """The answer of the source."""
         return self.source.answer(question)
 
 
@@ -130,10 +131,10 @@ class Kind:
         clicked: Callable[[object], None] | None = None,
         **settings: object,
     ) -> None:
-        """Draw the element `key` of the page. `make` is called for its source unless another viewer has one
-        with an equal `of`. `clicked` is called with what the browser says the viewer clicked, which is
-        untrusted, before the page runs for that. `settings` are for the browser and do not change by
-        themselves. Raises LookbackError if the page has two elements with this key."""
+        """Draw the element `key` of the page. Viewers with an equal `of` share one source; `make` creates it.
+        `clicked` is called before the page reruns for a click, with the value that the browser sends for it,
+        which is untrusted. `settings` are for the browser and change only when the page runs. Raises
+        LookbackError if the page has two elements with this key."""
         source = self._sources.get(of)
         if source is None:
             source = self._sources[of] = make()

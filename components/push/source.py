@@ -1,5 +1,5 @@
-"""What all viewers of a live element share: kept current in a worker thread, and only while somebody
-watches."""
+"""The part of a live element that all its viewers share. It is kept current in a worker thread, and only
+while it has watchers."""
 
 import asyncio
 import logging
@@ -12,30 +12,31 @@ from typing import Any, Protocol
 from nats_client import LookbackError
 
 FASTEST = 0.04
-"""Seconds between two updates of a source at most often, unless it says otherwise."""
+"""The least number of seconds between two updates of a source, unless it sets another."""
 SHARE = 4
-"""A source rests this many times as long as an update took of a CPU, and at least as long as it took in all,
-so that a slow one leaves time to others."""
+"""A source pauses for this many times the CPU time of its last update, and at least for the update's whole
+duration, so that a slow source leaves time to others."""
 LONG = 0.02
-"""Seconds of a CPU from which an update takes long."""
+"""Seconds of CPU time above which an update counts as slow."""
 BEAT = 1.0
-"""Seconds between two updates of a source that nothing wakes: rows grow old without a message."""
+"""Seconds between two updates of a source without new messages: its rows still leave the look-back."""
 
 _log = logging.getLogger("lookback")
 _workers = ThreadPoolExecutor(4, thread_name_prefix="push")
-"""Several, since some wait for the server. All run beside the web server's loop."""
+"""Several threads, since some updates wait for the server. All run outside the web server's loop."""
 _slow = ThreadPoolExecutor(2, thread_name_prefix="push slow")
-"""For what takes long: one viewer's page may have many such sources, and nobody else's waits for them."""
+"""For slow updates: one viewer's page may have many slow sources, and other viewers must not wait for
+them."""
 _new = ThreadPoolExecutor(2, thread_name_prefix="push new")
-"""For first updates. How long one takes is not known yet; it may have many rows to take in."""
+"""For first updates, whose duration is unknown: they may have to process many rows."""
 
 
 class Source(ABC):
-    """The part of a live element that does not depend on the viewer. All but `update` and `listen` is for the
-    web server's loop."""
+    """The part of a live element that does not depend on the viewer. Call its methods on the web server's
+    loop, except `update`, which runs in worker threads."""
 
     every = FASTEST
-    """Seconds between two updates at most often."""
+    """The least number of seconds between two updates."""
 
     def __init__(self) -> None:
         self._watchers: dict[object, tuple[Callable[[], None], float]] = {}
@@ -45,21 +46,21 @@ class Source(ABC):
         self._job: asyncio.Task[None] | None = None
         self._updated = -BEAT
         self._rest = 0.0
-        self._cost: float | None = None  # of the last update, seconds of a CPU
+        self._cost: float | None = None  # CPU time of the last update, seconds
         self._failed = ""
         self.ready = False
-        """True once it has been updated."""
+        """True after the first update."""
 
     @abstractmethod
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, from any thread, when there is something new. Returns a function that ends this."""
+        """Call `changed`, from any thread, whenever there are new data. Returns a function that ends this."""
 
     @abstractmethod
     def update(self) -> None:
-        """Bring it up to date. Runs in a worker thread, one call at a time, and may take long."""
+        """Bring the source up to date. Runs in a worker thread, one call at a time, and may take long."""
 
     def rest(self) -> None:  # noqa: B027 - most have nothing to release
-        """Nobody watches any more: release what is large and will be made again."""
+        """Release large data that the next update can recreate. Called when the last watcher has left."""
 
     def watch(self, who: object, wake: Callable[[], None], pace: float) -> None:
         """Call `wake` after each update, until unwatch(). `pace`: seconds between two updates that `who` can
@@ -90,7 +91,7 @@ class Source(ABC):
             self.rest()
 
     def beat(self) -> None:
-        """Update it if nothing else has for a while."""
+        """Update the source if its last update is about BEAT seconds ago."""
         if time.monotonic() - self._updated >= BEAT * 0.9:
             self._changed()
 
@@ -113,15 +114,15 @@ class Source(ABC):
                 for who, (wake, _) in list(self._watchers.items()):
                     try:
                         wake()
-                    except Exception:  # one viewer's fault must not keep the others waiting
+                    except Exception:  # an error for one viewer must not affect the others
                         self._watchers.pop(who, None)
                         _log.exception("A live element stands still.")
-                # Twice: as long again the loop is for others.
+                # Twice, so that the loop has as much time for others as the calls of `wake` took.
                 self._rest = rest + 2 * (time.monotonic() - start)
         finally:
             self._job = None
             if not self._watchers:
-                self.rest()  # the last one left during the update
+                self.rest()  # the last watcher left during the update
 
     def _lane(self) -> ThreadPoolExecutor:
         if self._cost is None:
@@ -129,14 +130,14 @@ class Source(ABC):
         return _slow if self._cost > LONG else _workers
 
     def _update(self) -> float:
-        """Bring it up to date. Returns for how many seconds it should rest: SHARE counts what it took of a
-        CPU; having waited for other threads takes nothing from them."""
+        """Bring the source up to date. Returns for how many seconds it must pause. SHARE applies to CPU time
+        only, because an update that waits for other threads takes nothing from them."""
         start, spent = time.monotonic(), time.thread_time()
         try:
             self.update()
             self._failed = ""
         except Exception as error:
-            # The page's own rerun says what is wrong to its viewer.
+            # The viewer sees the error at the page's next rerun.
             if (said := repr(error)) != self._failed:
                 level = logging.INFO if isinstance(error, LookbackError) else logging.ERROR
                 _log.log(level, "A live element stands still: %s", said, exc_info=level == logging.ERROR)
@@ -155,26 +156,26 @@ def beat() -> None:
 
 
 async def elsewhere(call: Callable[[], Any]) -> Any:
-    """The result of `call`, computed beside the web server's loop."""
+    """The result of `call`, computed in a worker thread."""
     return await asyncio.get_running_loop().run_in_executor(_workers, call)
 
 
 class Element(Protocol):
-    """Something on one viewer's page that changes by itself."""
+    """A live element on one viewer's page."""
 
     @property
     def source(self) -> Source: ...
 
     def next(self, held: Any) -> tuple[Any, bytes] | None:
-        """What takes a browser that holds `held` (None: nothing) to the present: what it holds then, and the
-        message. None if there is nothing to say."""
+        """The present state, and the message that brings a browser that holds `held` (None: nothing) to it.
+        None if there is nothing to send."""
 
     def is_quick(self, held: Any) -> bool:
         """True if next(held) takes less than a millisecond or two."""
 
     def receive(self, message: dict[str, Any]) -> None:
-        """Receive what the viewer did. `message` is untrusted."""
+        """Receive an action of the viewer. `message` is untrusted."""
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer a question of the viewer, as an object that JSON can hold. `question` is untrusted. Runs in
-        a worker thread, and may wait for the server. Raises LookbackError, whose text the viewer reads."""
+        """Answer a question of the viewer with a JSON object. `question` is untrusted. Runs in a worker
+        thread, and may wait for the server. Raises LookbackError, whose text is shown to the viewer."""

@@ -1,4 +1,4 @@
-"""What the script says is on the page of a browser tab. The tab's websocket brings it there."""
+"""The live elements that the script placed on the page of a browser tab. The tab's websocket updates them."""
 
 import secrets
 import threading
@@ -21,13 +21,14 @@ from .source import Element
 MOST_ELEMENTS = 200
 """Live elements on one page."""
 REMEMBERED = 8
-"""States of an element to which a browser that missed something can go back. Before that it gets
-everything."""
+"""Earlier states of an element from which a browser that missed a frame can continue. If its state is older,
+it gets everything."""
 
 _TAB = "_live_tab"
 
 _drawn: ContextVar[set[int] | None] = ContextVar("drawn", default=None)
-"""What this run has placed. In a context, because two runs of one tab can be under way, each in a thread."""
+"""The elements that this run has placed. A context variable, because two runs of one tab can be under way,
+each in its own thread."""
 
 tabs: MutableMapping[str, "Tab"] = launcher.tabs
 """The tabs with a session, by ticket. Weak: a tab is gone with its session."""
@@ -40,17 +41,17 @@ class Placed:
         self.number = number
         self.element = element
         self.failed = False
-        """True once the log has said that its element failed."""
+        """True once a failure of the element was logged."""
         self.states: deque[tuple[int, Any]] = deque(maxlen=REMEMBERED)
-        """What the browser holds after the frame with this number."""
+        """Numbers of frames, each with the state that the browser holds after it."""
 
     @property
     def held(self) -> Any:
-        """What the browser holds; None: nothing."""
+        """The state that the browser holds; None if it holds nothing."""
         return self.states[-1][1] if self.states else None
 
     def back_to(self, frame: int) -> None:
-        """The browser applied no frame after this one."""
+        """Drop the later states: the browser applied no frame after `frame`."""
         while self.states and self.states[-1][0] > frame:
             self.states.pop()
 
@@ -59,11 +60,11 @@ class Connected(Protocol):
     """The websocket of a tab."""
 
     def changed(self) -> None:
-        """The tab has other elements or another pace. From any thread."""
+        """The tab's elements or pace have changed. Any thread may call this."""
 
 
 class Tab:
-    """One browser tab: its live elements, and how often it wants news of them."""
+    """One browser tab: its live elements, and how often they are updated."""
 
     def __init__(self, owner: str | None, rights: str | None) -> None:
         self.ticket = secrets.token_urlsafe(18)
@@ -71,7 +72,7 @@ class Tab:
         """The key of the sign-in; None if sign-in is off."""
         self.rights = rights
         self.pace: float | None = 0.0
-        """Seconds between two frames at least; None while paused."""
+        """The least number of seconds between two frames; None while paused."""
         self.placed: dict[int, Placed] = {}
         self.frame = 0
         """The number of the newest frame."""
@@ -86,21 +87,21 @@ class Tab:
         self.sent: Callable[[int, list[Element]], None] | None = None
         """Called on the web server's loop after a frame was sent, with its number and its elements; must
         return at once."""
-        self._lock = threading.Lock()  # runs of the script and the web server's loop change `placed`
+        self._lock = threading.Lock()  # both runs of the script and the web server's loop change `placed`
         self._numbers: dict[str, int] = {}
         self._newest: set[int] = set()
-        """What the run that began last has placed."""
+        """The elements that the newest run has placed."""
         tabs[self.ticket] = self
 
     def place(self, key: str, make: Callable[[], Element]) -> Placed:
-        """The element `key` of this page, made if the tab does not have it yet. Raises LookbackError if the
-        page has too many."""
+        """The element `key` of this page, created with `make` if the tab does not have it. Raises
+        LookbackError if the page has too many elements."""
         drawn = _drawn.get()
         with self._lock:
             number = self._numbers.get(key)
             placed = None if number is None else self.placed.get(number)
             if number is None or placed is None:
-                # While a page is drawn, the elements of the one before are still there
+                # While a page is drawn, the elements of the page before are still placed.
                 if len(self.placed if drawn is None else drawn) >= MOST_ELEMENTS:
                     raise LookbackError(f"A page has at most {MOST_ELEMENTS} live elements.")
                 number = self._numbers[key] = number or len(self._numbers) + 1
@@ -114,13 +115,12 @@ class Tab:
         return placed
 
     def replace(self, placed: Placed, element: Element) -> None:
-        """Put another element in its place; the browser starts over with it."""
+        """Replace the element of `placed`; the browser starts over with the new element."""
         with self._lock:
             self.placed = {**self.placed, placed.number: Placed(placed.number, element)}
 
     def exchange(self, element: Element, other: Element) -> None:
-        """Put `other` in the place of `element`, if that is still on the page; the browser starts over with
-        it."""
+        """Replace `element` by `other` if it is still on the page; the browser then starts over."""
         with self._lock:
             for number, placed in self.placed.items():
                 if placed.element is element:
@@ -131,18 +131,18 @@ class Tab:
 
     @property
     def reads_of(self) -> Client | None:
-        """The client of these feeds."""
+        """The client of the feeds in `reads`; None if there is none any more."""
         return self._reads_of() if self._reads_of else None
 
     def keep_reads(self, nats: Client, reads: Iterable[FeedKey]) -> None:
-        """Keep what the page reads."""
+        """Keep the feeds that the page reads, and their client."""
         self._reads_of, self.reads = ref(nats), frozenset(reads)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
-        """While the page is drawn. Afterwards, what it did not place is gone, unless the run broke off or
-        another one has begun: Streamlit begins a run in another thread, and stops the one before at its next
-        element."""
+        """Draw the page within the block. Elements that it did not place are removed afterwards, unless the
+        run was stopped or a newer run has begun. Streamlit begins a new run in another thread, and stops the
+        earlier run at its next element."""
         drawn = self._newest = set()
         token = _drawn.set(drawn)
         try:
