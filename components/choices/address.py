@@ -3,13 +3,14 @@
 With Streamlit's own `bind="query-params"` both sides write: the browser puts a choice into its URL at once,
 and the server sends its copy of all parameters when a widget appears. A choice made while such a copy is
 under way never reaches the URL. So only the server writes, and only here. Each rerun carries the browser's
-URL. If it differs from the viewer's choices we send the right parameters, on every rerun until they match.
+URL. If it differs from the viewer's choices, the server sends the right parameters on every rerun until they
+match.
 
 Each URL that the browser receives becomes an entry of its history, for the Back button. A choice for all
-pages, such as the refresh interval, is no such step: nobody presses Back to have another interval, and on
-each new page it would be a second entry, at which Back would first stop. So static/tab.js takes it along to
-the next page, and replaces the entry if nothing else differs. Back leaves such a choice as it is, and the URL
-that it leads to is corrected.
+pages, such as the refresh interval, must not become an entry: viewers do not press Back to change an
+interval, and on each new page Back would first stop at that second entry. So static/tab.js carries such a
+choice to the next page, and replaces the entry if nothing else differs. Back does not change such a choice;
+the URL that Back leads to is corrected.
 """
 
 import time
@@ -34,16 +35,16 @@ class _Address:
     kept: dict[str, str | None] = field(default_factory=dict)
     """By parameter; None removes it."""
     received: bool = True
-    """True if the browser is known to have these parameters. A difference after that is the viewer's doing.
-    False from the moment that one changes, since a run may be interrupted before it sends them."""
+    """True if the browser is known to have these parameters. A difference after that is the viewer's action.
+    False from the moment that a parameter changes, since a run may be interrupted before it sends it."""
     left: dict[str, object] = field(default_factory=dict)
-    """By parameter, the value the viewer just navigated back from. A tick sent before that may bring it once
-    more."""
+    """By parameter, the value that the viewer just navigated back from. A tick sent before that may carry it
+    once more."""
     left_at: float = 0.0
     replaced: dict[str, tuple[object, str, float]] = field(default_factory=dict)
-    """By parameter, what replace() took away, what it put in its place, and when."""
+    """By parameter, the value that replace() removed, the new value, and the time of the change."""
     lasting: dict[str, str | None] = field(default_factory=dict)
-    """As `kept`, for choices that outlive the page."""
+    """Like `kept`, for choices that outlive the page."""
     switched: bool = False
     """True in the first run of a page that the viewer has switched to."""
 
@@ -85,8 +86,8 @@ def asked(name: str, default: str) -> str:
 
 
 def replace(name: str, value: str) -> None:
-    """Make `value` the choice in the session state under the key `name`, for something that the viewer
-    clicked. A rerun request under way that still has the choice of before does not bring it back."""
+    """Make `value` the choice in the session state under the key `name`, after a click of the viewer. A rerun
+    request under way that still carries the earlier choice does not restore it."""
     _address().replaced[name] = st.session_state.get(name), value, time.monotonic()
     st.session_state[name] = value
 
@@ -111,17 +112,17 @@ def keep_lasting(name: str, value: str | None) -> None:
 
 def end(*, again: bool) -> bool:
     """Call after the page is drawn. Sends the parameters that the browser's URL does not have yet. again: the
-    page can be drawn again. Returns whether it has to be, to make sure that the URL is right."""
+    page can be drawn again. Returns True if it must be drawn again, so that the URL becomes right."""
     address = _address()
     differing = _differing(address.kept)
     address.received &= not differing
-    # While the viewer switches pages, the browser would put what we send into the URL of the page before. So
-    # it has to wait for the next run. Choices for all pages need nothing: the browser takes them along.
+    # While the viewer switches pages, the browser would put these parameters into the URL of the page before,
+    # so they wait for the next run. The browser itself carries choices for all pages along.
     if address.switched and (again or not differing):
         return bool(differing)
     differing |= _differing(address.lasting)
     if differing:
-        # In one message: each is an entry of the browser's history.
+        # One message, because each message becomes an entry of the browser's history.
         others = {name: st.query_params.get_all(name) for name in st.query_params if name not in differing}
         added = {name: value for name, value in differing.items() if value is not None}
         st.query_params.from_dict({**others, **added})

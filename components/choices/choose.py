@@ -11,7 +11,7 @@ from ..words import plain
 from .address import asked, keep, keep_lasting, replace
 
 if TYPE_CHECKING:
-    # Streamlit exports no name for what st.tabs() returns.
+    # Streamlit does not export the type that st.tabs() returns.
     from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 
@@ -42,7 +42,7 @@ def choose(
     if wanted and wanted not in offered and own:
         offered.append(wanted)
     elif wanted and wanted not in offered:
-        if not chosen_before:  # it came with the URL and is not left over from an earlier choice
+        if not chosen_before:  # the value is from the URL, not from an earlier choice
             st.toast(f"{plain(label)}: there is no {plain(wanted)} here. {plain(start)} is shown instead.")
         wanted = start
     if st.session_state.get(key) != (wanted or None):
@@ -58,18 +58,18 @@ def chosen(label: str, default: str) -> str:
 
 
 def set_choice(label: str, value: str) -> None:
-    """Make choose() return `value` for `label` from the next run on. To be called before a page runs, for
-    what a viewer clicked."""
+    """Make choose() return `value` for `label` from the next run on. Call it before a page runs, for a click
+    of the viewer."""
     replace(_key(label), value)
 
 
 def choice_of(name: str, of: Hashable) -> str:
-    """A choice that no widget shows, "" if there is none: st.session_state[name], kept in the URL under
-    `name`. It is one of `of`, such as a stream, so another one has none."""
+    """A choice that no widget shows; "" if there is none. It is st.session_state[name], kept in the URL under
+    `name`. It belongs to `of`, such as a stream, and is dropped when `of` changes."""
     held = f"_{name}_of"
     if st.session_state.setdefault(held, of) != of:
         st.session_state[held] = of
-        if name in st.session_state:  # else the viewer has gone back, and the URL has it
+        if name in st.session_state:  # otherwise the viewer has gone back, and the URL has the choice
             st.session_state[name] = ""
     if name not in st.session_state:
         st.session_state[name] = asked(name, "")
@@ -86,12 +86,12 @@ def choose_many(
     help: str | None = None,  # noqa: A002
 ) -> list[str]:
     """Let the viewer choose some of `options`, by default `default`, or all. Returns them in the order of
-    `options`, [] if none is chosen. They are kept in the URL as with choose(), with commas between them. Of
-    those that the URL names, unknown ones are left out."""
+    `options`, [] if none is chosen. They are kept in the URL as with choose(), with commas between them.
+    Unknown options in the URL are ignored."""
     key = _key(label)
     start = list(options) if default is None else [each for each in options if each in default]
     if key not in st.session_state:
-        # "" is no choice, and so is None; "," is the choice of nothing.
+        # An empty text means that nothing was chosen yet; "," means that the viewer chose no option.
         asked_for = asked(key, "")
         st.session_state[key] = [unquote(each) for each in asked_for.split(",")] if asked_for else start
     st.session_state[key] = [each for each in options if each in st.session_state[key]]
@@ -110,7 +110,7 @@ def choose_number(
     help: str | None = None,  # noqa: A002
 ) -> float:
     """Let the viewer enter a number, by default `default`, from `least` to `greatest` where given. It is kept
-    in the URL as with choose(). If the URL names another one, the default is used."""
+    in the URL as with choose(). If the URL has no number in that range, the default is used."""
     key = _key(label)
     if key not in st.session_state:
         wanted = _number(chosen(label, ""), float(default))
@@ -174,8 +174,8 @@ def choose_step(
 
 
 def choose_tab(labels: Sequence[str], *, name: str) -> "Sequence[TabContainer]":
-    """Draw tabs of which one is open, by default the first. The attribute `open` of each is True or False, so
-    that a page draws only the open one. The open tab is kept in the URL under `name`."""
+    """Draw tabs, of which one is open, by default the first. Each has an attribute `open`, True or False, so
+    that a page can draw only the open tab. The open tab is kept in the URL under `name`."""
     if name not in st.session_state:
         wanted = asked(name, "")
         st.session_state[name] = wanted if wanted in labels else labels[0]

@@ -1,9 +1,9 @@
-"""The clock above every page: when the page looks, for all that it reads.
+"""The clock above every page: the time for which the page reads its data.
 
-Live, the page looks from now back; how far, its own code says, unless the viewer chose a length. Or it looks
-at a stretch in the past, and all that it shows is as of the stretch's end. The clock is the viewer's, for all
-pages, and in the URL: `?last=PT1H`, or `?from=2026-11-29T14:00:00Z&to=2026-11-29T14:20:00Z`. With `&play=10`
-the stretch is played, at ten times its speed.
+Live, the page reads from now backwards, as far as its own code says, unless the viewer chose a length. Or it
+reads a stretch in the past, and shows everything as of the stretch's end. Each viewer has one clock for all
+pages. It is in the URL: `?last=PT1H`, or `?from=2026-11-29T14:00:00Z&to=2026-11-29T14:20:00Z`. With
+`&play=10` the stretch is played at ten times its speed.
 """
 
 import re
@@ -31,12 +31,12 @@ LENGTHS = {
 }
 """The lengths that are offered."""
 DAYS = ("Today", "Yesterday", "This week")
-"""The stretches that are offered, in the viewer's zone; those that go on end now."""
+"""The stretches that are offered, in the viewer's zone; a day or week that is not over ends now."""
 OWN = "As the page says"
 """The choice of no length."""
 LAST, FROM, TO, PLAY, AT = "last", "from", "to", "play", "at"
-"""The parameters: a length, ISO 8601; times, UTC; how many times as fast as then the stretch is played; and
-the time at which that is paused."""
+"""The URL parameters: a length, ISO 8601; the start and end, UTC; the speed of the playback, as a multiple of
+real time; and the time, UTC, at which the playback is paused."""
 EXACT = pd.Timedelta(seconds=2)
 """Length of a stretch below which its times have milliseconds."""
 SLOWEST = SPEEDS[0]
@@ -51,20 +51,21 @@ _LONGEST_SHOWN = 40
 
 @dataclass(frozen=True)
 class Clock:
-    """When a page looks."""
+    """The time range that a page reads."""
 
     length: pd.Timedelta | None = None
-    """How far back; None if each read of the page says it."""
+    """How far back the page reads; None if each read of the page has its own look-back."""
     end: int | None = None
-    """Until when, ns since the epoch, UTC; None for now."""
+    """The end, ns since the epoch, UTC; None for now."""
     play: int | None = None
-    """How many times as fast as then the stretch is played; None if it stands still. What is played looks as
-    it did live, so each read of the page has its own look-back."""
+    """The speed of the playback, as a multiple of real time; None without a playback. A playback shows the
+    page as it was live, so each read has its own look-back."""
     at: int | None = field(default=None, compare=False)
-    """Where that is paused, ns since the epoch, UTC; None if it plays. The frame need not run for it."""
+    """The time at which the playback is paused, ns since the epoch, UTC; None while it plays. Not compared,
+    because the frame need not run again when it changes."""
 
     def reach(self, own: Duration) -> pd.Timedelta:
-        """How far back a read reaches whose own look-back is `own`. Raises DurationError."""
+        """The look-back of a read whose own look-back is `own`. Raises DurationError."""
         length = parse_duration(own)
         given = self.length if self.play is None and not isinstance(own, Fixed) else None
         return length if given is None else given
@@ -76,8 +77,7 @@ class Clock:
 
     @property
     def words(self) -> str:
-        """When it is, as a viewer reads it, in the viewer's zone: "Live, last 15 minutes", "29 Nov 14:00 to
-        14:20"."""
+        """The time range in words, in the viewer's zone: "Live, last 15 minutes", "29 Nov 14:00 to 14:20"."""
         if self.end_time is None:
             return "Live" if self.length is None else f"Live, {_in_words(self.length).lower()}"
         end = self.end_time.tz_convert(zone())
@@ -88,7 +88,7 @@ class Clock:
         start = end - self.length
         exact = self.length < EXACT
         day = "" if start.date() == end.date() else f"{_day(end, this_year)} "
-        # Where the clocks change, the times alone do not say when.
+        # Around a clock change, the times alone are ambiguous.
         changes = start.utcoffset() != end.utcoffset()
         since, until = (
             _time(time, exact=exact) + (f" {offset_text(time)}" if changes or _comes_twice(time) else "")
@@ -112,13 +112,13 @@ class Clock:
         return found
 
     def moved(self, by: float) -> "Clock":
-        """A stretch that is later by this share of its length; not later than now."""
+        """The stretch moved later by the fraction `by` of its length, but not beyond now."""
         if self.end is None or self.length is None:
             return self
         return Clock(self.length, min(_now(), self.end + int(self.length.value * by)))
 
     def wider(self) -> "Clock":
-        """A stretch of twice the length around the same moment; not later than now."""
+        """A stretch of twice the length around the same moment, but not beyond now."""
         if self.end is None or self.length is None:
             return self
         return Clock(min(2 * self.length, LONGEST), min(_now(), self.end + self.length.value // 2))
@@ -128,14 +128,14 @@ LIVE = Clock()
 
 
 class Fixed(str):
-    """A look-back that a read needs as it is, such as two periods to compare them, whatever length the clock
-    has."""
+    """A look-back that the clock's length does not replace, such as the periods that a comparison needs."""
 
     __slots__ = ()
 
 
 class _WrongError(Exception):
-    """What a viewer wrote, or the URL, names no time; the text is a sentence for the page."""
+    """The URL, or a text that the viewer typed, names no valid time. The message is a sentence for the
+    page."""
 
 
 def clock() -> Clock:
@@ -145,20 +145,21 @@ def clock() -> Clock:
 
 
 def set_speed(speed: int) -> None:
-    """The viewer plays at this speed from now on."""
+    """Keep the speed of the viewer's playback in the clock and the URL."""
     st.session_state[_CLOCK] = replace(clock(), play=speed)
     keep_lasting(PLAY, str(speed))
 
 
 def set_paused(moment: int | None) -> None:
-    """The viewer's playback is paused there (ns since the epoch, UTC), or None: it plays."""
+    """Keep the moment at which the viewer's playback is paused (ns since the epoch, UTC); None if it
+    plays."""
     st.session_state[_CLOCK] = replace(clock(), at=moment)
     keep_lasting(AT, clock().address[AT])
 
 
 def choose_clock() -> str:
-    """Let the viewer choose when all pages look. Returns a sentence if the URL, or what the viewer wrote,
-    cannot be read: pages then look as far as they say themselves; otherwise an empty text."""
+    """Let the viewer choose the clock of all pages. Returns a sentence if the URL, or a text that the viewer
+    typed, is not valid; otherwise an empty text. If the time is not valid, the clock is live."""
     if _CLOCK not in st.session_state:
         _set(_from_address)
     no_zone = begin_zone()
@@ -197,8 +198,8 @@ def _choose_length_of(now: Clock) -> None:
     shown = OWN if now.length is None else _in_words(now.length)
     offered = shown if live and shown in (OWN, *LENGTHS) else None
     written = "" if not live or offered or now.length is None else format_duration(now.length)
-    # Widgets of their own for each time that the clock is set: the browser's next requests may still have
-    # the values of before, which would look like a choice.
+    # New widgets each time the clock is set: the browser's next requests may still carry the earlier values,
+    # which would look like a choice.
     times = st.session_state.get(_TIMES, 0)
     st.pills(
         "Live",
@@ -272,19 +273,19 @@ def _go_to_day(name: str) -> None:
 
 
 def _day_of(name: str, now: pd.Timestamp) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """From when to when it is, for a time of the viewer's."""
+    """The start and end of the stretch `name` at the time `now`, in the viewer's zone."""
     days = {"Yesterday": 1, "This week": now.weekday()}.get(name, 0)
     return _midnight(now, days), _midnight(now, 0) if name == "Yesterday" else now
 
 
 def _midnight(time: pd.Timestamp, days: int) -> pd.Timestamp:
-    """The first moment of the day so many days before. Some zones change their clocks at midnight."""
+    """The first moment of the day `days` days before. Some zones change their clocks at midnight."""
     day = time.tz_localize(None).normalize() - pd.Timedelta(days=days)
     return day.tz_localize(time.tz, ambiguous=True, nonexistent="shift_forward")
 
 
 def _set(find: Callable[[], Clock]) -> None:
-    """Set the clock to what `find` returns, or to Live, with the sentence that it raises."""
+    """Set the clock that `find` returns. If `find` raises, set it to Live and keep the error's sentence."""
     st.session_state.pop(_WRONG, None)
     st.session_state[_TIMES] = st.session_state.get(_TIMES, 0) + 1
     try:
@@ -311,7 +312,7 @@ def _from_address() -> Clock:
 
 
 def _played(play: str, last: str | None, start: str | None, end: str | None) -> Clock:
-    """A stretch that is played: without an end, up to now. Raises _WrongError and DurationError."""
+    """A stretch that is played. Without an end, it ends now. Raises _WrongError and DurationError."""
     speed = {str(each): each for each in SPEEDS}.get(play)
     if speed is None:
         offered = ", ".join(map(str, SPEEDS))
@@ -334,7 +335,7 @@ def _paused(text: str, played: Clock) -> int:
 
 
 def _stretch(start: pd.Timestamp, end: pd.Timestamp) -> Clock:
-    """From one time to another, and at most to now. Raises _WrongError."""
+    """The stretch from `start` to `end`, cut at now. Raises _WrongError."""
     shown = f"from {_iso(start)} to {_iso(end)}"
     if start >= end:
         raise _WrongError(f"The stretch {shown} ends before it starts.")
@@ -348,7 +349,7 @@ def _stretch(start: pd.Timestamp, end: pd.Timestamp) -> Clock:
 
 
 def _past(end: pd.Timestamp) -> int:
-    """The end of a stretch: what is still to come is no part of it."""
+    """The end of a stretch, at most now, in ns since the epoch, UTC."""
     return min(int(end.value), _now())
 
 
@@ -376,16 +377,16 @@ def _exact(text: str, name: str) -> pd.Timestamp:
 
 
 def _in_box(key: str) -> pd.Timestamp:
-    """The time that a box of the form has: if the viewer has left it, the one that it was given, which may
-    come twice. Raises _WrongError."""
+    """The time in a box of the form. If the viewer has not changed it, the exact time that it was given,
+    since the time on the clock may occur twice. Raises _WrongError."""
     chosen = st.session_state.get(key)
     given, exact = st.session_state.get(f"{key}_exact", (None, None))
     return exact if given is not None and chosen == given else _of_viewer(chosen)
 
 
 def _of_viewer(chosen: datetime | None) -> pd.Timestamp:
-    """A time that the viewer chose, in their zone. One that the clocks skip is an hour later; of two that
-    look the same, it is the earlier one. Raises _WrongError."""
+    """A time that the viewer chose in their zone, in UTC. A time that the clocks skip becomes an hour later;
+    of a time that occurs twice, the earlier is meant. Raises _WrongError."""
     if chosen is None:
         raise _WrongError("A stretch needs a start and an end.")
     time = pd.Timestamp(chosen).as_unit("ns")
@@ -394,12 +395,12 @@ def _of_viewer(chosen: datetime | None) -> pd.Timestamp:
 
 
 def _length(text: str) -> pd.Timedelta:
-    """The length that a viewer wrote. Raises DurationError."""
+    """The length that a viewer typed. Raises DurationError."""
     return parse_duration(text if text[:1] == "P" else text.strip().lower().removeprefix("last "))
 
 
 def _in_words(length: pd.Timedelta) -> str:
-    """ "Last 90 minutes", as it is offered, or else with its units."""
+    """The name of an offered length, such as "Last hour", or else "Last" with the duration."""
     for words, text in LENGTHS.items():
         if parse_duration(text) == length:
             return words
@@ -407,7 +408,7 @@ def _in_words(length: pd.Timedelta) -> str:
 
 
 def _iso(time: pd.Timestamp) -> str:
-    """A time in UTC as the URL has it."""
+    """A time in UTC in the form that the URL has."""
     time = time.tz_convert("UTC").tz_localize(None)
     if time.value % 1_000_000:
         return f"{time.isoformat(timespec='nanoseconds')}Z"

@@ -1,4 +1,4 @@
-"""The time zone of all pages: the browser's, or one that the viewer chooses. It is in the URL:
+"""The time zone of all pages: the browser's, or a zone that the viewer chooses, kept in the URL as
 `?tz=Europe/Berlin`."""
 
 from functools import lru_cache
@@ -11,7 +11,7 @@ from ..words import CHOSEN_ZONE, chosen_zone, cut, own_zone
 from .address import keep_lasting
 
 TZ = "tz"
-"""The parameter."""
+"""The URL parameter."""
 OFFERED = (
     "UTC",
     "America/Los_Angeles",
@@ -30,8 +30,8 @@ _LONGEST_SHOWN = 40
 
 
 def begin_zone() -> str:
-    """Take the zone of the URL in the first run, and keep the viewer's zone in it. Returns a sentence if the
-    URL, or what the viewer wrote, is no zone: times are then in the viewer's own; otherwise an empty text."""
+    """Take the zone from the URL in the first run, and keep the viewer's zone in the URL. Returns a sentence
+    if the URL or the viewer named an unknown zone; otherwise an empty text. The zone then stays as it was."""
     if _READ not in st.session_state:
         st.session_state[_READ] = True
         if asked := st.query_params.get(TZ):
@@ -42,15 +42,15 @@ def begin_zone() -> str:
 
 
 def zone_label(at: pd.Timestamp | None) -> str:
-    """The zone of the times on the page: the name of one that the viewer chose, else how far the browser's is
-    from UTC at this time, None for now: "UTC", "UTC+5:30"."""
+    """The zone of the times on the page. If the viewer chose one, its name; otherwise the offset of the
+    browser's zone from UTC at the time `at`, or now if that is None: "UTC", "UTC+5:30"."""
     if chosen := chosen_zone():
         return chosen
     return offset_text((at or pd.Timestamp.now("UTC")).tz_convert(own_zone()))
 
 
 def offset_text(time: pd.Timestamp) -> str:
-    """How far a time with a zone is from UTC: "UTC", "UTC+5:30"."""
+    """The offset from UTC of a time with a zone: "UTC", "UTC+5:30"."""
     offset = time.strftime("%z")
     sign, hours, minutes = offset[0], int(offset[1:3]), offset[3:5]
     if hours == int(minutes) == 0:
@@ -91,7 +91,7 @@ def _choose() -> None:
 
 
 def _set(asked: str) -> None:
-    """Set the zone to the one of this name, in upper or lower case."""
+    """Set the zone with this name, ignoring case. If there is none, keep a sentence that says so."""
     st.session_state.pop(_WRONG, None)
     found = _names().get(asked.strip().lower())
     if found is not None:

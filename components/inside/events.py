@@ -19,8 +19,8 @@ _READ, _LIST = "_page_reads", "happened"
 
 
 def keep_reads(page: str, reads: Reads) -> None:
-    """Keep which page the viewer sees and what it reads, for what_happened() and the figures. Not the rows:
-    their memory would be held until the page's next run."""
+    """Keep the viewer's page and the feeds and buckets that it reads, for what_happened() and the figures.
+    The rows are not kept, because they would stay in memory until the page's next run."""
     feeds = [
         (read.health.name, read.watch if isinstance(read, Bucket) else read.feed)
         for read in reads

@@ -1,8 +1,8 @@
 """The state of this process: `/lookback/healthz`, `/lookback/readyz` and `/lookback/metrics`.
 
-The first two give no detail, so anybody may ask. The metrics name streams and roles, so they need the token
-of `LOOKBACK_METRICS_TOKEN`. Without that setting they are open if sign-in is off, and closed if it is on. The
-format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
+The first two give no detail, so anybody may request them. The metrics name streams and roles, so they need
+the token of `LOOKBACK_METRICS_TOKEN`. Without that setting they are open if sign-in is off, and closed if it
+is on. The format is Prometheus's: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
 import hmac
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 def readers(nats: Client) -> Counter[FeedKey]:
     """For each feed of `nats`, how many browser tabs show a page that reads it. Streamlit keeps the session
-    of a tab that was closed for a while, so only those count whose websocket is open, or blocked."""
+    of a closed tab for a while, so a tab counts only if its websocket is open or blocked."""
     tabs = [tab for tab in list(launcher.tabs.values()) if tab.channel is not None or tab.blocked]
     return Counter(key for tab in tabs if tab.reads_of is nats for key in tab.reads)
 
@@ -52,7 +52,7 @@ class Figures(Collector):
     """The app's figures about itself, collected on request."""
 
     def __init__(self, clients: dict[str, Client], viewers: int) -> None:
-        """`clients` by role; "" without one."""
+        """`clients`: by role; "" for the client without a role."""
         self._clients = clients
         self._viewers = viewers
 
@@ -150,13 +150,13 @@ def _may_see_figures(request: Request) -> bool:
 
 
 async def _health(_: Request) -> Response:
-    """Answered by the web server's loop, so any answer proves that the loop runs."""
+    """Replies from the web server's loop, so any reply proves that the loop runs."""
     return _word("ok")
 
 
 def _ready(_: Request) -> Response:
-    """Whether a new viewer would see live data; connected viewers keep what is on screen in any case. Runs in
-    a thread, because the first call waits for the first connection."""
+    """Reply "ok" if a new viewer would see live data, else with the status 503. Connected viewers keep their
+    screens in any case. Runs in a thread, because the first call waits for the first connection."""
     launcher.load_components()
     from ..data.connection import client, clients  # may have been reloaded
 

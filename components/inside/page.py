@@ -1,4 +1,4 @@
-"""The app's own state, for pages: what it holds, who reads it, and recent events."""
+"""The app's own state, for pages: memory, feeds with their readers, settings, and recent events."""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -32,7 +32,7 @@ def inside() -> None:
     _feeds(nats)
     st.subheader("What happened")
     draw_events("Connection", nats.events)
-    # Only pages that the viewer may open: the names of others may tell too much.
+    # Only pages that the viewer may open, because page names may be confidential.
     for page, events in page_events(file.stem for file in page_files()).items():
         draw_events(f"Page {page}", events)
     left, right = st.columns([2, 1])
@@ -122,7 +122,8 @@ def _of_nats(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 def _of_the_environment() -> Iterator[tuple[str, str, str]]:
-    """Those of programs that run elsewhere are in an environment of their own."""
+    """The settings of the app, and of the embedded programs. Programs that run elsewhere have an environment
+    of their own."""
     ours = {"app", "demo", "history"} if is_embedded() else {"app"}
     for each in SETTINGS:
         if each.whose in ours:

@@ -1,7 +1,7 @@
 """How long the runs of pages take: a histogram for Prometheus, and an event when a page becomes slow.
 
-Each run of a page's body counts, the first one and every refresh of every viewer. The time that a viewer's
-first read waits for the replay (`wait_once`) does not: that wait is short by design and comes once.
+Each run of a page's body counts: the first, and every refresh of every viewer. The time that a viewer's first
+read waits for the replay (`wait_once`) does not count, because that wait is short by design and occurs once.
 """
 
 import logging
@@ -26,7 +26,7 @@ that is slow for one viewer and fast for another does not fill the log."""
 MOST_NAMED = 3
 """Components named in an event, the slowest ones."""
 LEAST_NAMED = 0.05
-"""Share of a run from which a component is named."""
+"""Share of a run above which a component is named in an event."""
 
 SECONDS = Histogram(
     "lookback_page_run_seconds",
@@ -42,7 +42,7 @@ class _Slow:
     """A page since it became slow."""
 
     newest: float = 0.0
-    """When its newest slow run ended, on the monotonic clock."""
+    """When its newest slow run ended, seconds on the monotonic clock."""
     runs: int = 0
     longest: float = 0.0
 
@@ -53,8 +53,8 @@ _events: dict[str, Events] = {}
 
 @contextmanager
 def page_run(page: str) -> Iterator[None]:
-    """Measure the block, a run of `page`. A run that is broken off by an exception, such as Streamlit's for a
-    rerun, counts only if it was slow until then."""
+    """Measure the block, a run of `page`. A run that an exception ends, such as Streamlit's for a rerun,
+    counts only if it was already slow."""
     spent, done = Spent(), False
     try:
         with measured(spent):

@@ -1,4 +1,4 @@
-"""metric(): one number of a feed, live."""
+"""metric(): one live number of a feed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -35,16 +35,16 @@ def metric(
     key: str | None = None,
 ) -> None:
     """Draw the number column `y` as one number, with a small line behind it that shows its course over the
-    look-back. It keeps itself current. "n/a" if there is no value.
+    look-back. The number updates itself. It is "n/a" if there is no value.
 
     The number is the newest value of each series (one per value of the text column `by`, or only the
     series `only`), combined by `how`: "newest", "least", "greatest", "mean" or "sum". Without `by` all
-    rows are one series. `over`, such as "PT1M": combine all values that the server stored in that last
-    stretch instead. `title`: above the number; the default is the column's name. `unit`: written after the
-    number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
-    difference to what the number was that long ago, from the rows stored by then. `line=False` leaves the
-    line out. `key`: distinguishes two equal metrics on one page. Of a result without times, such as totals,
-    the line and `change` begin when somebody opens it.
+    rows are one series. `over`, such as "PT1M": combine instead all values that the server stored within this
+    duration before now. `title`: above the number; the default is the column's name. `unit`: written after
+    the number; bytes and durations are scaled, as in line_chart(). `change`, such as "PT1M": show the
+    difference from the number that long ago, computed from the rows stored by then. `line=False` leaves the
+    line out. `key`: distinguishes two equal metrics on one page. For a result without times, such as totals,
+    the line and `change` begin when a viewer first opens the page.
 
     Raises LookbackError if `how` is another word or has nothing to combine, `only` comes without `by`, or
     `over` and `change` together are longer than the look-back; DurationError if one of them is not a
@@ -74,7 +74,7 @@ def metric(
 
     if over is not None:
         check_times(view, f"over={over!r}")
-    if clock().length is not None:  # what the page requests may need more than the viewer wants to see
+    if clock().length is not None:  # the viewer's length may be shorter than `over` and `change` need
         if (asked := lengths["over"]) is not None:
             lengths["over"] = min(asked, view.look_back)
         if (lengths["over"] or pd.Timedelta(0)) + (lengths["change"] or pd.Timedelta(0)) > view.look_back:
@@ -120,12 +120,12 @@ class _MetricSource(JsonSource):
     def look(self) -> Mapping[str, Any]:
         """Take the new rows into the figure."""
         now, figure = self._feed.now(), self._figure
-        # A stretch is taken in as far as it is loaded: what is computed from rows goes forward only.
+        # Only the loaded part of a stretch is processed, because a figure can only move forward in time.
         known_to = self._feed.health_of(self._look_back).known_to(now) if self._past else now
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         if len(snapshot):
             figure.update(snapshot, known_to)
-        else:  # no column is known
+        else:  # a snapshot without rows may lack the columns
             figure.clear()
         value, before = figure.value, figure.before
         content: dict[str, Any] = {"text": figure_text(value, self._unit)}
@@ -145,10 +145,10 @@ class _MetricSource(JsonSource):
 
 
 def figure_text(value: float | int | None, unit: str) -> str:
-    """A number with its unit; "n/a" without one."""
+    """A number with its unit; "n/a" if there is no number."""
     return "n/a" if value is None else brief(value, unit)
 
 
 def _short(value: float) -> float:
-    """To the digits that a small line can show."""
+    """Round to the digits that a small line can show."""
     return float(f"{value:.5g}")

@@ -1,4 +1,4 @@
-"""The bar under the heading of a page that is played: play, pause, speed, steps, and where it is."""
+"""The bar under the heading of a page that is played: play, pause, speed, steps, and the moment."""
 
 import contextlib
 import math
@@ -20,17 +20,17 @@ from ..words import zone
 COUNT_EVERY = 2.0
 """Seconds between two counts of the messages along the stretch."""
 MOST_STEPS = 100
-"""Messages of one step that a browser may ask for."""
+"""The most messages of one step that a browser may request."""
 FINE = 120_000_000_000
-"""Length of a stretch, in ns, up to which its times have milliseconds."""
+"""The longest stretch, in ns, whose times have milliseconds."""
 
 _kind = Kind("play_bar")
 
 
 def play_bar(marks: Sequence[Callable[[], list[int]]]) -> None:
-    """Draw the bar, if the viewer's pages are played. `marks`: as of Reads. It is drawn after the page, and
-    the style sheet shows it above, so that nothing else on the page gets another place when it comes or
-    goes."""
+    """Draw the bar if the viewer has a playback. `marks`: as in Reads. The bar is drawn after the page, and
+    the style sheet shows it above, so that no other element changes its position when the bar appears or
+    disappears."""
     played = playback()
     if played is None:
         return
@@ -50,7 +50,7 @@ def play_bar(marks: Sequence[Callable[[], list[int]]]) -> None:
 
 
 def _obey(said: object) -> None:
-    """Do what the viewer has asked for. `said` is untrusted."""
+    """Carry out the viewer's action on the playback. `said` is untrusted."""
     if (played := playback()) is not None:
         _move(played, said)
 
@@ -71,7 +71,7 @@ def _move(played: Playback, said: object) -> None:
 
 
 def _text(played: Playback, moment: int, zone: str) -> str:
-    """A time in that zone, with the day if the stretch has several."""
+    """A time in `zone`, with the day if the stretch covers several days."""
     first, last, then = (
         pd.Timestamp(each, tz="UTC").tz_convert(zone) for each in (played.start, played.end - 1, moment)
     )
@@ -80,9 +80,9 @@ def _text(played: Playback, moment: int, zone: str) -> str:
 
 
 class _BarSource(JsonSource):
-    """`at` (ms since the epoch), `time` (as text), `speed`; `playing`, `loading` and `held` (the true speed)
-    where they are so; `density`: how many messages each part of the stretch has; `marks`: the parts in which
-    something was noticed."""
+    """`at`: the moment, ms since the epoch, UTC. `time`: the moment as text. `speed`: the chosen speed.
+    `playing` and `loading`: true, or missing. `held`: the actual speed as text, if it is lower. `density`:
+    how many messages each part of the stretch has. `marks`: the parts in which a condition began to hold."""
 
     every = 0.1
 
@@ -100,10 +100,10 @@ class _BarSource(JsonSource):
         return self._played.watch(changed)
 
     def look(self) -> Mapping[str, Any]:
-        """Where it is."""
+        """The current position and marks."""
         played, moment = self._played, self._played.moment
         if time.monotonic() - self._counted >= COUNT_EVERY:
-            if self._counted > 0:  # never before the bar is there
+            if self._counted > 0:  # not in the first look, so that the bar appears without delay
                 self._marks = self._marked()
             self._counted = time.monotonic()
             # Empty after a jump back, until the page has requested its feeds again
@@ -124,10 +124,10 @@ class _BarSource(JsonSource):
         return content
 
     def _marked(self) -> list[int]:
-        """The parts of the stretch in which something was noticed, ascending."""
+        """The numbers of the parts of the stretch with a mark, ascending."""
         played, found = self._played, set()
         for times in [] if played.is_loading else self._of_marks:
-            with contextlib.suppress(LookbackError):  # a column that the stretch does not have
+            with contextlib.suppress(LookbackError):  # such as a column that the stretch does not have
                 found |= {
                     (time - played.start) * PLACES // (played.end - played.start)
                     for time in times()

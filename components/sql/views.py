@@ -1,4 +1,4 @@
-"""sql() and what has a name of its own in it: live results of SQL over what a page reads."""
+"""sql() and its shortcuts rate(), every(), rolling() and top(): live results of SQL over a page's reads."""
 
 import secrets
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -30,17 +30,17 @@ _TYPED = "_typed_sql"
 _TAB = "_tab"
 
 Table = View | Bucket | Answer | pd.DataFrame
-"""What SQL reads."""
+"""The types that can be a table in SQL."""
 Parameter = str | int | float | bool | pd.Timestamp | None
-"""What a parameter may be, or a list of these."""
+"""The types of a parameter; a list of them is possible, too."""
 
 
 @timed
 def sql(
     query: str, *, parameters: Mapping[str, Parameter | Sequence[Parameter]] | None = None, **tables: Table
 ) -> View:
-    """The result of one SELECT over `tables`, by name, as a view: charts, tables, metrics, alerts, downloads,
-    `frame()` and another sql() take it like one of live(), and what they draw is live.
+    """The result of one SELECT over `tables`, by name, as a view. Charts, tables, metrics, alerts, downloads,
+    `frame()` and another sql() accept it like a view of live(), and it updates itself in the same way.
 
     The SQL is DuckDB's. A table is a view of live() or sql(), the values of a bucket (`key`, `_time`, and
     `value` or the fields of the values), the rows of query(), or a DataFrame. Rows of a stream have `_time`
@@ -51,11 +51,11 @@ def sql(
     The result's `_time` is its timestamp column `_time` or `time`; without one, all rows have the time of the
     result. Numbers, texts and times keep their kind; an interval becomes its seconds, and anything else text.
 
-    It is computed once for all viewers with the same rights, SQL, parameters and tables, when the tables
-    have changed, at most four times a second, and less often if it takes long; the status line then says so.
-    Bounds: 10 s of processor time, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises SqlError with the
-    line, the column and the nearest name if the SQL is wrong, and with the bound that was reached; drawn by
-    the frame.
+    It is computed once for all viewers with the same rights, SQL, parameters and tables. It is computed again
+    when the tables have changed, at most four times a second, and less often if it takes long; the status
+    line then says so. Bounds: 10 s of processor time, 1,000,000 rows, 128 MiB, and 256 MB of memory. Raises
+    SqlError, which the frame draws: with the line, the column and the nearest name if the SQL is wrong, or
+    with the bound that was reached.
     """
     inputs = {name: _input(name, table) for name, table in tables.items()}
     named = {name: _parameter(name, value) for name, value in (parameters or {}).items()}
@@ -63,7 +63,7 @@ def sql(
 
 
 def _parameter(name: str, value: Any) -> Parameter | tuple[Parameter, ...]:
-    """What `$name` is bound to. Raises SqlError."""
+    """The value that `$name` is bound to. Raises SqlError."""
     if isinstance(value, Parameter):
         return value
     if isinstance(value, list | tuple):
@@ -80,16 +80,16 @@ def _parameter(name: str, value: Any) -> Parameter | tuple[Parameter, ...]:
 def rate(
     view: View, field: str, *, by: str | Sequence[str] | None = None, over: Duration | None = None
 ) -> View:
-    """How fast the counter `field` grows per second, in the column `rate`, at each row but the first of each
-    series. `by`: the text columns that name a series; without it, each subject is one.
+    """The growth per second of the counter `field`, in the column `rate`, at each row except the first of
+    each series. `by`: the text columns that name a series; without it, each subject is a series.
 
-    The rate is that since the row before. Rows that come close together then have rates that jump. With
-    `over`, such as "30s", it is that of the stretch before each row: what the counter grew from the stretch's
-    first row on, by the seconds from that row on. Average such rates by time rather than by row: with `over`
-    as long as the look-back, the newest one is the mean of all of it.
+    By default, the rate is the growth since the row before. If rows arrive close together, such rates jump.
+    With `over`, such as "30s", the rate at a row covers the duration `over` before it: the counter's growth
+    since the first row in that time, divided by the seconds since that row. Average rates by time rather than
+    by row: with `over` as long as the look-back, the newest rate is the mean of the whole look-back.
 
-    A value below the one before means that the counter began again at 0, as in Prometheus. Of rows with the
-    same time the last one counts. Raises DurationError, and SqlError as sql() does.
+    A value below the value before means that the counter was reset to 0, as in Prometheus. Of several rows
+    with the same time, the last counts. Raises DurationError, and SqlError as sql() does.
     """
     if by is None and isinstance(view, View) and not isinstance(view.feed, Result | GivenRows):
         by = "_subject"
@@ -133,8 +133,8 @@ def top(view: View, field: str, *, by: str, most: int = 10, how: Top = "greatest
 
 @timed
 def typed_sql(query: str, rows: View) -> View:
-    """The result of a SELECT over the table `rows` that the viewer has typed, in a process of its own. What
-    this viewer has asked for before is not computed any more. Raises SqlError as sql() does."""
+    """The result of a SELECT over the table `rows` that the viewer has typed, computed in a process of its
+    own. The viewer's earlier query is no longer computed. Raises SqlError as sql() does."""
     before: Result | None = st.session_state.pop(_TYPED, None)
     tab = st.session_state.setdefault(_TAB, secrets.token_hex(8))
     found: Result | None = None
@@ -144,9 +144,9 @@ def typed_sql(query: str, rows: View) -> View:
         asker = owner() or tab
         while True:
             found = RESULTS.get(rights() or "", work, inputs)
-            # Kept before it is joined: if another run has begun, this one stops here and has joined nothing.
+            # Kept before it is joined: if another run has begun, this run stops here and has joined nothing.
             st.session_state[_TYPED] = found
-            if found.join(tab, asker):  # else its last viewer has just left it
+            if found.join(tab, asker):  # otherwise its last viewer has just left it
                 break
     finally:
         if before is not None and before is not found:
@@ -155,7 +155,7 @@ def typed_sql(query: str, rows: View) -> View:
 
 
 def stop_typed_sql() -> None:
-    """End what this viewer has asked for with typed_sql()."""
+    """End this viewer's query of typed_sql()."""
     before: Result | None = st.session_state.pop(_TYPED, None)
     if before is not None:
         before.leave(st.session_state[_TAB])
@@ -168,7 +168,7 @@ def _named(statement: str, view: View) -> View:
 
 @contextmanager
 def _written_here() -> Iterator[None]:
-    """Take the place out of an error: the page's author did not write that SQL."""
+    """Remove line and column from an SqlError, because the page's author did not write this SQL."""
     try:
         yield
     except SqlError as error:

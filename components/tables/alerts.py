@@ -1,4 +1,4 @@
-"""alerts(): for which series a condition held, and for which it still does."""
+"""alerts(): the series for which a condition held, and those for which it still holds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,16 +38,17 @@ def alerts(
     by: str | None = None,
     unit: str = "",
 ) -> None:
-    """Say for how many series of the numeric column `y` (or several) each of `thresholds` holds now, one
-    series per value of the text column `by`. List when they held within the look-back, newest first:
-    times in the viewer's zone, the value of the first row, and the one furthest beyond the limit.
+    """Show for how many series of the numeric column `y` (or several) each of `thresholds` holds now, with
+    one series per value of the text column `by`. Below, list when the conditions held within the look-back,
+    newest first: times in the viewer's zone, the value of the first row, and the value furthest beyond the
+    limit.
 
-    `thresholds`: name to condition. A number is one above which values are noticed. Text can be "> 90",
-    ">= 90", "< 10", "<= 10", "outside 10..90" or "inside 10..90", each with how long it must hold to be
-    noticed, as in "> 90 for 10s"; "changed", for a number or text that differs from the one before; or
-    "silent for 30s", if no value came for that long. None skips one. line_chart() shares what is computed.
-    The list is on the page alone: nobody is notified. Raises ThresholdError on anything else, and
-    ColumnError, naming the columns that exist, if a column does not exist or has another kind.
+    `thresholds`: name to condition. A number holds for values above it. Text can be "> 90", ">= 90", "< 10",
+    "<= 10", "outside 10..90" or "inside 10..90", each optionally with how long it must hold, as in
+    "> 90 for 10s". Or it can be "changed", for a number or text that differs from the value before; or
+    "silent for 30s", if no value arrived for that long. None skips a threshold. line_chart() shares the
+    computation. The list is on the page only; no notifications are sent. Raises ThresholdError on anything
+    else, and ColumnError, naming the columns that exist, if a column does not exist or has another kind.
     """
     if not view:
         empty_state(view)
@@ -77,7 +78,7 @@ def alerts(
 
 @dataclass(frozen=True)
 class _Began:
-    """When the conditions began to hold in a whole stretch."""
+    """Returns, when called, the times at which the conditions began to hold in a whole stretch."""
 
     stretch: Feed | NamedFeed
     fields: tuple[str, ...]
@@ -92,9 +93,9 @@ class _Began:
 
 
 class _AlertsSource(JsonSource):
-    """`h0` and so on: whether a condition holds for something, and a sentence about it. `total`: how many
-    crossings there are. Each crossing is an entry: its cells as text. The names of these entries begin with
-    "r" and ascend in time."""
+    """`h0` and so on, one per condition and column: whether it holds for any series, and a sentence about it.
+    `total`: how many crossings there are. Each crossing is an entry: its cells as text. The names of these
+    entries begin with "r" and ascend in time."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class _AlertsSource(JsonSource):
         self._conditions = conditions
         self._unit = unit
         self._zone = zone
-        self._current = 0  # until when it is known what was sent, on the server's clock
+        self._current = 0  # until when all messages were received, on the server's clock
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
         """New messages."""
@@ -126,7 +127,7 @@ class _AlertsSource(JsonSource):
         """The crossings now."""
         health = self._feed.health_of(self._look_back)
         self._current = max(self._current, health.known_to(self._feed.now()))
-        now = self._current  # what happens while nothing can be received is unknown: silence is no news then
+        now = self._current  # while nothing can be received, silence does not count
         snapshot = self._feed.snapshot().since(now - self._look_back.value)
         content: dict[str, Any] = {"total": 0}
         if not len(snapshot) and all(each.kind != "silent" for each in self._conditions.values()):
@@ -162,8 +163,8 @@ class _AlertsSource(JsonSource):
         return content
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The message with which a crossing began, or the last one before a silence: `row`, the name of its
-        entry. Raises LookbackError."""
+        """The message with which a crossing began, or the last message before a silence. `row`: the name of
+        the crossing's entry. Raises LookbackError."""
         known = self._listed.get(str(question.get("row")))
         if known is None or self._behind is None:
             raise LookbackError("This crossing has left the list.")
@@ -219,7 +220,7 @@ def _until(condition: Condition, crossing: Crossing) -> str:
 
 
 def _values(condition: Condition, crossing: Crossing, unit: str) -> tuple[str, str]:
-    """What the table shows of the first value, and of the one furthest beyond the limit."""
+    """The table's texts for the first value, and for the value furthest beyond the limit."""
     match condition.kind:
         case "changed":
             return cut(crossing.text, LONGEST) if crossing.text else with_unit(crossing.value, unit), ""

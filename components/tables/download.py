@@ -33,22 +33,23 @@ from ..web.assets import PREFIX
 from ..web.sign_in import holds, key_of, owner, rights
 
 MOST = 10_000
-"""Links to keep. The one that no page has shown for the longest is dropped first."""
+"""Links to keep. The link that no page has shown for the longest time is dropped first."""
 AT_ONCE = 50_000
 """Rows of a CSV or NDJSON file written at a time."""
 KINDS = {"csv": "CSV", "parquet": "Parquet", "ndjson": "NDJSON"}
-"""Endings of files, and how the links are called."""
+"""File endings, and the texts of their links."""
 _UNSEEN = (
     r"\x00-\x20\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5"
     r"\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Spaces, control and format characters, and others without a glyph. A spreadsheet drops some of them."""
+"""Spaces, control and format characters, and other characters without a glyph. A spreadsheet drops some of
+them."""
 _SIGNS = (
     r"=+\-@|%\u2212\u207a-\u207c\u208a-\u208c\u2a75\u2a76\ufb29\ufe62\ufe63\ufe66\ufe6a\ufe6b"
     r"\uff05\uff0b\uff0d\uff1d\uff20\uff5c"
 )
-"""What a formula may begin with, in every width (Unicode NFKC maps them to the same character)."""
+"""The characters that a formula may begin with, in every width (Unicode NFKC maps them to the same one)."""
 _FORMULA = re.compile(f"[\\t-\\r]|[{_UNSEEN}]*[{_SIGNS}]")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -61,7 +62,8 @@ class StoredPayload:
     stream: str
     seq: int
     stored: int
-    """When the server stored it: another message may have that sequence since."""
+    """When the server stored the message, ns since the epoch, UTC. After the stream is recreated, another
+    message may have the same sequence."""
 
     def content(self) -> bytes:
         """The payload. Raises MessageNotFound, LookbackError."""
@@ -85,9 +87,9 @@ class Offer:
 
     rows: Readable | Framed | StoredPayload
     look_back: int
-    """Of the rows of a feed; 0 for what has a table of its own."""
+    """The look-back in ns for the rows of a feed; 0 for anything else."""
     owner: str | None
-    """The sign-in that it is for."""
+    """The sign-in that the link is for; None if sign-in is off."""
     rights: str | None
 
     def frame(self) -> pd.DataFrame:
@@ -104,7 +106,7 @@ _offers: OrderedDict[str, Offer] = OrderedDict()
 def downloads(rows: View | Answer | Framed, name: str, *, label: str = "Download") -> None:
     """Draw links to all of `rows` as files, after `label`: CSV and NDJSON (times in ISO 8601, UTC), and
     Parquet. The file is made when the link is clicked, from the rows at that moment. In CSV, text that a
-    spreadsheet would read as a formula is prefixed with an apostrophe; the others are exact."""
+    spreadsheet would read as a formula is prefixed with an apostrophe; NDJSON and Parquet are exact."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     key: tuple[object, ...] = (name,)
     if isinstance(rows, View):
@@ -125,8 +127,8 @@ def downloads(rows: View | Answer | Framed, name: str, *, label: str = "Download
 
 
 def payload_link(nats: Client, stream: str, seq: int, stored: int) -> str:
-    """The address, relative to the app's root, at which this viewer can download the payload of a message,
-    as it was sent. One at a time: another message's takes its place."""
+    """The URL, relative to the app's root, at which this viewer can download the raw payload of a message. A
+    session has one such link at a time: a link to another message replaces it."""
     mine: dict[object, str] = st.session_state.setdefault("_downloads", {})
     rows = StoredPayload(nats, stream, seq, stored)
     token = mine.get("payload", "")
@@ -152,7 +154,7 @@ def _file_name(name: str) -> str:
 
 
 def withdraw() -> None:
-    """Drop the links that the viewer's session was offered."""
+    """Drop the links of the viewer's session."""
     mine: dict[object, str] = st.session_state.pop("_downloads", {})
     for token in mine.values():
         _offers.pop(token, None)
@@ -176,7 +178,7 @@ def _csv(frame: pd.DataFrame) -> Iterator[str]:
         part = _defused(frame.iloc[start : start + AT_ONCE])
         named = frame.index.name is not None
         # Line ends as in RFC 4180. With a line feed alone, pandas would not quote a carriage return in a
-        # text, and what follows it would start a new line.
+        # text, and the rest of the text would start a new line.
         yield part.to_csv(
             date_format="%Y-%m-%dT%H:%M:%S.%fZ", header=not start, index=named, lineterminator="\r\n"
         )

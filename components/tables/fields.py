@@ -1,4 +1,4 @@
-"""The fields of the payloads, as a table that keeps itself current."""
+"""The fields of the payloads, as a table that updates itself."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -45,16 +45,16 @@ def fields_of(view: View) -> list[Field]:
 
 
 def time_fields(view: View) -> list[str]:
-    """The fields that hold times and can be a row's own time in `live(time=…)`."""
+    """The fields that hold times, which can be a row's own time in `live(time=…)`."""
     return times_among(fields_of(view))
 
 
 @timed
 def field_list(view: View) -> None:
-    """Draw a table of the payload's fields: types, share of rows that have it, newest value, minimum and
-    maximum; of all rows, or of those with subjects of one pattern, which the viewer chooses and the URL
-    keeps. A sentence above it says when a type or a field appeared, or a field vanished. It keeps itself
-    current."""
+    """Draw a table of the payload's fields: types, share of rows with the field, newest values, minimum,
+    maximum, and the number of different values. The viewer chooses all rows, or those whose subjects have one
+    pattern; the URL keeps the pattern. Sentences above the table say when a type or a field appeared, or a
+    field vanished. The table updates itself."""
     pattern = choice_of(_PATTERN, (view.feed.key.stream, view.feed.key.subject))[:_LONGEST_PATTERN] or None
     of = view.feed, view.look_back, zone(), pattern
     _kind.draw(
@@ -68,15 +68,15 @@ def field_list(view: View) -> None:
 
 
 def _choose(pattern: object) -> None:
-    """The viewer chooses a pattern, or all with an empty text."""
+    """Keep the pattern that the viewer clicked; an empty text means all rows."""
     if isinstance(pattern, str):
         st.session_state[_PATTERN] = pattern[:_LONGEST_PATTERN]
 
 
 class _FieldsSource(JsonSource):
-    """Each field is an entry, its name "=" and the field's: its place, then its cells as text. Each pattern
-    of subjects is one, its name "~" and the pattern: its place, then its share of the rows as text and as a
-    number. `changes`: sentences in three parts. `note`: what there is to say of the fields, or of none."""
+    """Each field is an entry named "=" and the field: its place, then its cells as text. Each pattern of
+    subjects is an entry named "~" and the pattern: its place, then its share of the rows as text and as a
+    number. `changes`: sentences in three parts. `note`: notes about the fields."""
 
     every = 1.0  # statistics, not news
 
@@ -168,7 +168,8 @@ def _newest(values: Mapping[Any, Value]) -> str:
 
 
 def _sentence(change: Change) -> list[str]:
-    """What changed: the text before the name of the field, the name, and the text after it."""
+    """A change as a sentence in three parts: the text before the field's name, the name, and the text
+    after."""
     field, share = cut(change.field, _LONGEST), _percent(change.share)
     where = "the rows" + (f" of {cut(change.pattern, _LONGEST)}" if change.pattern else "")
     since = clock_text(change.since)
@@ -184,7 +185,7 @@ def _sentence(change: Change) -> list[str]:
 
 
 def _percent(share: float) -> str:
-    """A share as text. More than nothing is never 0 %, and less than all never 100 %."""
+    """A share as text. Only exactly nothing is 0 %, and only exactly all is 100 %."""
     if 0 < share < 0.01:
         return f"{100 * share:.1g} %" if share >= 0.0001 else "< 0.01 %"
     if 0.995 <= share < 1:

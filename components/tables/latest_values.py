@@ -1,4 +1,4 @@
-"""latest_values(): the newest value of each series, as a table that keeps itself current."""
+"""latest_values(): the newest value of each series, as a table that updates itself."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,8 +22,9 @@ _kind = Kind("latest_values")
 @timed
 def latest_values(view: View, column: str, by: str = "_subject", *, unit: str = "") -> None:
     """Draw a table of the newest value of the numeric `column` for each value of `by`, largest first, at most
-    MOST rows. It keeps itself current; a click on a column's name sorts it. `unit`: written after the
-    numbers, as in line_chart(). Raises ColumnError, naming the columns that exist."""
+    MOST rows. The table updates itself. A click on a column's name sorts it. `unit`: written after the
+    numbers, as in line_chart(). Raises ColumnError, naming the columns that exist, if a column does not exist
+    or has another kind."""
     if not view:
         empty_state(view)
         return
@@ -42,8 +43,8 @@ def latest_values(view: View, column: str, by: str = "_subject", *, unit: str = 
 
 
 class _LatestSource(JsonSource):
-    """The values as numbers, or as text if a browser's numbers cannot represent them: an entry of each, named
-    by "=" and the series. `total`: how many series there are. `low`, `high`: the ends of a bar."""
+    """Each value is an entry named "=" and the series: a number, or text if a browser's numbers cannot
+    represent it. `total`: how many series there are. `low`, `high`: the ends of a bar."""
 
     def __init__(self, view: View, column: str, by: str) -> None:
         super().__init__()

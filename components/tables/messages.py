@@ -25,14 +25,14 @@ _kind = Kind("message_list")
 @timed
 def message_list(view: View) -> None:
     """Draw the feed's newest messages, newest first, and the newest payload in full with indented JSON. A
-    payload that is not text is shown in hex. It keeps itself current, can be searched, and stands still while
-    a viewer holds it or points at it."""
+    payload that is not text is shown in hex. The list updates itself, can be searched, and does not move
+    while a viewer holds it or points at it."""
     draw_messages(view)
 
 
 def draw_messages(view: View, opened: Callable[[int], None] | None = None) -> None:
-    """Draw message_list(). `opened` is called with the sequence of a message that the viewer opens, before
-    the page runs for that; without it, messages cannot be opened."""
+    """Draw message_list(). When the viewer opens a message, `opened` is called with its sequence, before the
+    page runs again. Without `opened`, messages cannot be opened."""
     of = view.feed, zone()
 
     def clicked(value: object) -> None:
@@ -50,7 +50,7 @@ def draw_messages(view: View, opened: Callable[[int], None] | None = None) -> No
 
 
 def sequence_of(value: object) -> int | None:
-    """A sequence that a browser names; None if it is none."""
+    """A sequence that a browser sent; None if `value` is not a sequence."""
     text = str(value)
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
@@ -69,7 +69,7 @@ def cells_of(message: Message) -> list[str]:
 
 class _MessagesSource(JsonSource):
     """Each message is an entry: its cells as text. The names of these entries begin with "r" and ascend in
-    the order of arrival. `newest`, `headers`, `payload`: which one the newest is, and what it holds."""
+    the order of arrival. `newest`, `headers`, `payload`: the newest message in words, and its contents."""
 
     def __init__(self, view: View, zone: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def _headers(message: Message, between: str) -> str:
 
 
 def pretty(message: Message) -> str:
-    """The payload for people: JSON indented and without escapes."""
+    """The payload in readable form: JSON is indented and has no escapes."""
     text = _text(message)
     if message.size > LONGEST_PAYLOAD:
         return text

@@ -1,4 +1,4 @@
-"""newest_rows(): the newest rows as they come."""
+"""newest_rows(): the newest rows as they arrive."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,9 +24,9 @@ _kind = Kind("newest_rows")
 
 @timed
 def newest_rows(view: View, rows: int = 20, *, units: Mapping[str, str] | None = None) -> None:
-    """Draw a table of the newest rows, newest first, times in the viewer's time zone. It keeps itself
-    current, can be searched, and stands still while a viewer holds it or points at it. `rows`: from 1 to
-    MOST. Raises LookbackError if it is not. `units`: column name to the unit of its numbers, as in
+    """Draw a table of the newest rows, newest first, times in the viewer's time zone. The table updates
+    itself, can be searched, and does not move while a viewer holds it or points at it. `rows`: from 1 to
+    MOST; raises LookbackError otherwise. `units`: column name to the unit of its numbers, as in
     line_chart()."""
     if not isinstance(rows, int) or not 1 <= rows <= MOST:
         raise LookbackError(f"rows={rows!r} is not valid. A table shows 1 to {MOST} of the newest rows.")
@@ -42,8 +42,8 @@ def newest_rows(view: View, rows: int = 20, *, units: Mapping[str, str] | None =
 
 
 class _NewestSource(JsonSource):
-    """`columns`: of each, its label and whether it holds numbers. Each row is an entry: its cells as text, ""
-    for none. The names of these entries begin with "r" and ascend in time."""
+    """`columns`: the label of each column, and whether it holds numbers. Each row is an entry: its cells as
+    text, "" for a missing value. The names of these entries begin with "r" and ascend in time."""
 
     def __init__(self, view: View, rows: int, zone: str, units: Mapping[str, str]) -> None:
         super().__init__()

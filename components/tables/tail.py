@@ -1,4 +1,4 @@
-"""tail(): log lines as they come, the newest at the bottom."""
+"""tail(): log lines as they arrive, the newest at the bottom."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -39,12 +39,12 @@ def tail(
     key: str | None = None,
 ) -> None:
     """Draw the newest `most` rows (up to MOST) as lines of a log, the newest at the bottom: the row's time in
-    the viewer's zone, the column `level` in the colour of what it means, and the column `text`, exactly as it
-    is. It keeps itself current. A viewer can search the lines, hold them, and open one to read all of it.
+    the viewer's zone, the column `level` in a colour for its severity, and the column `text`, unchanged. The
+    log updates itself. A viewer can search the lines, hold them, and open a line to read all of it.
 
     Levels are words such as INFO, warning or FATAL, in any case, or numbers of syslog, 0 to 7. The column
-    may be missing. `key` distinguishes two equal elements on one page. Raises ColumnError, naming the columns
-    that exist, if there is no column `text`.
+    may be missing. `key` distinguishes two equal elements on one page. Raises LookbackError if `most` is out
+    of range, and ColumnError, naming the columns that exist, if there is no column `text`.
     """
     if not isinstance(most, int) or not 1 <= most <= MOST:
         raise LookbackError(f"most={most!r} is not valid. tail() shows 1 to {MOST} lines.")
@@ -72,9 +72,10 @@ class _Line(NamedTuple):
 
 
 class _TailSource(JsonSource):
-    """Each line is an entry: its time (ms since the epoch, UTC), its level, its text, and the length of that
-    if it was cut. The names of these entries begin with "l" and ascend in time. `from`: the name of the
-    oldest; browsers drop earlier ones. `came`: how many rows have come since the source began."""
+    """Each line is an entry: its time (ms since the epoch, UTC), its level, its text, and the length of the
+    text if it was cut. The names of these entries begin with "l" and ascend in time. `from`: the name of the
+    oldest line; browsers drop earlier lines. `came`: how many rows have arrived since the source was
+    created."""
 
     def __init__(self, view: View, text: str, level: str, most: int) -> None:
         super().__init__()
@@ -106,14 +107,14 @@ class _TailSource(JsonSource):
         return content
 
     def news(self, known: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-        """Of the lines only the new ones."""
+        """The changed entries, without those that remove lines: the browser drops lines before `from`."""
         news = super().news(known, content)
         first = content["from"]
         return {name: value for name, value in news.items() if value is not None or name >= first}
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The `text` of the `line` of this name, up to WHOLE characters; if its row has not all of it,
-        `stream` and `seq` of its message. Raises LookbackError."""
+        """The `text` of the line named `line`, up to WHOLE characters. If the row may hold only a part of it,
+        also `stream` and `seq` of its message. Raises LookbackError if the line has left the look-back."""
         with self._lock:
             ordinal = next((line.ordinal for line in self._lines if line.name == question.get("line")), None)
             rows = self._feed.snapshot()
@@ -171,7 +172,7 @@ class _TailSource(JsonSource):
 
 
 def _texts(rows: Snapshot, name: str, ordinals: Ints) -> list[str]:
-    """The values of a column in the rows with these ordinals, which ascend, as text; "" for none."""
+    """The values of a column as text, in the rows with these ascending ordinals; "" for a missing value."""
     start, kind = int(ordinals[0]), rows.kind_of(name)
     places = ordinals - start
     if kind == "text":

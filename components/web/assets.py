@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Route
 PREFIX = "lookback"
 STUB = "export default c=>\nnew Promise(r=>(self.lookback_{}??=[]).push([c,r]))"
 """The script of a live element, with its kind's name. Streamlit sends it at each refresh, so it is short. It
-queues the element for the file of that kind, which the tab loads once and which also draws what was queued
-before it was ready."""
+queues the element for the file of that kind. The tab loads that file once, and it also draws the elements
+that were queued before."""
 _IMPORT = re.compile(rb'\bfrom "\./([\w.]+\.js)"')
 _STATIC = Path(__file__).parents[2] / "static"
 

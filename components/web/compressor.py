@@ -7,11 +7,10 @@ from weakref import WeakSet
 
 KEPT = 3.0
 """Seconds without a message after which the memory is released. A page that runs again each second or two
-keeps it, and with it the messages before, which make the next one shorter."""
+keeps it, and with it the earlier messages, which make the next one shorter."""
 AT_FIRST = 1.0
-"""Seconds without a message after which the memory of a new compressor is released, until messages have
-followed each other for KEPT seconds: most pages only have some at first, and many viewers may come at
-once."""
+"""Seconds without a message after which a new compressor's memory is released, until messages have followed
+each other for KEPT seconds. Most pages send messages only at first, and many viewers may arrive at once."""
 
 
 class Deflate(Protocol):
@@ -23,9 +22,9 @@ class Deflate(Protocol):
 
 
 class Compressor:
-    """A compressor that exists only while messages follow each other. It takes 40 KB, and a page of live
-    elements needs it for its first seconds only. A browser can read what a new one makes: it does not refer
-    to what was sent before. For the web server's loop."""
+    """Wraps a compressor that exists only while messages follow each other. It takes 40 KB, and a page of
+    live elements needs it for its first seconds only. A browser can read the output of a new compressor,
+    because it does not refer to earlier messages. For the web server's loop."""
 
     def __init__(self, make: Callable[[], Deflate]) -> None:
         self._make = make

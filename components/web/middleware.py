@@ -26,8 +26,8 @@ READ_BY_SCRIPTS = XSRF_COOKIE
 
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _TELLS_ROOT = b'<script>window.__streamlit = {BACKEND_BASE_URL: new URL(".", location).href}</script>'
-"""Streamlit's script would look for the app below the page's own URL first. That fails, and the browser logs
-it to its console. The root is where the page's files come from: their URLs are relative, too."""
+"""Streamlit's script would first look for the app below the page's own URL. That request fails, and the
+browser logs it to its console. The root is the URL that the page's files are relative to."""
 _FORWARDED = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "via")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _UNUSED = (
@@ -37,7 +37,7 @@ _UNUSED = (
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # a URL may reveal what somebody looks at
+    "Referrer-Policy": "same-origin",  # a URL may reveal what a viewer has open
     "Permissions-Policy": ", ".join(f"{feature}=()" for feature in _UNUSED.split()),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -100,7 +100,7 @@ class Web:
     """Refuses requests from other sites or with unknown host names, sets headers and cookie attributes, and
     sends pages that know the app's root.
 
-    connect: returns the websocket listeners elsewhere that pages may connect to; called for each response.
+    connect: returns the other websocket listeners that pages may connect to; called for each response.
     """
 
     def __init__(self, app: ASGIApp, connect: Callable[[], Iterable[str]] = tuple) -> None:
@@ -252,8 +252,8 @@ def _matches(name: str, known: str) -> bool:
 
 
 def _is_same_site(origin: str, host: str | None) -> bool:
-    """True if a page of `origin` may write. Streamlit's own check would accept any port of this machine, and
-    would ask an external server for the machine's public address to accept that as well."""
+    """True if a page of `origin` may write. Streamlit's own check would accept any port of this machine. It
+    would also accept the machine's public address, for which it sends a request to an external server."""
     if _after_scheme(origin) == host or origin in st.get_option("server.corsAllowedOrigins"):
         return True
     proxied = str(st.get_option("browser.serverAddress"))  # a proxy may replace the Host header

@@ -40,20 +40,20 @@ MOST_OF_ATTEMPTS = 2000
 """Longest accepted length of that cookie, in characters. Browsers drop cookies above 4,096, and the running
 attempt with it."""
 FIRST_WAIT = 1.5
-"""Seconds that a page waits for the provider to confirm a sign-in. Most are confirmed by then."""
+"""Seconds that a page waits for the provider to confirm a sign-in. Most sign-ins are confirmed by then."""
 LOOK_AGAIN = 5.0
 """Seconds between two checks of whether a viewer's rights have changed."""
 FAILED = "sign-in-failed"
 """URL parameter after a failed attempt to sign in."""
 ENDED = "signed-out"
-"""URL parameter of a tab whose sign-in ended in another tab, when the cookies may be gone already."""
+"""URL parameter of a tab whose sign-in ended in another tab. The cookies may be gone by then."""
 SIGNED_OUT = "You have signed out in another tab of this browser."
 """Shown in the other tabs. The tab that signs out goes to the provider and comes back without cookies."""
 
 NO_PAGES = ("/_stcore/", "/lookback/", "/auth/", "/media/", "/component/", "/static/", "/app/")
 """Prefixes of paths that are not pages."""
 WANTED = "lookback_wanted"
-"""Cookie with the page that the viewer asked for before signing in."""
+"""Cookie with the page that the viewer requested before signing in."""
 KEPT = 600  # its lifetime in seconds
 LONGEST = 2000  # its longest value, in characters
 
@@ -62,13 +62,14 @@ _MINE = "_sign_in"
 _LOCAL = re.compile(r"/(?![/\\])[!-~]*")
 """A path within this app, in ASCII. No browser reads it as another host."""
 _PAGE = re.compile(r"/[\w-][\w .-]*/?")
-"""A path that a page may have. On some others, such as ones that are not UTF-8, Streamlit's script stops."""
+"""A path that a page may have. Some other paths, such as those that are not UTF-8, stop Streamlit's
+script."""
 _AS_IT_CAME = "".join(set(string.printable) - set(string.whitespace))
 
 
 def key_of(cookies: Mapping[str, str]) -> str | None:
-    """The key of the sign-in that these cookies prove; None without one. Other cookies and their order make
-    no difference."""
+    """The key of the sign-in that these cookies prove; None if they prove none. Other cookies and their order
+    make no difference."""
     secret = cookie_secret()
 
     def part(name: str) -> bytes | None:
@@ -87,8 +88,8 @@ def key_of(cookies: Mapping[str, str]) -> str | None:
 
 
 def viewer() -> Standing | None:
-    """What the viewer's sign-in permits; None if sign-in is off. Raises NotSignedIn if the viewer may not
-    come in."""
+    """The rights and role of the viewer's sign-in; None if sign-in is off. Raises NotSignedIn if the viewer
+    is not signed in or has no rights."""
     if launcher.sign_ins is None:
         return None
     standing = _standing()
@@ -98,8 +99,9 @@ def viewer() -> Standing | None:
 
 
 def rights() -> str | None:
-    """A name for the viewer's rights, used in the key of everything that viewers share: with other rights
-    they share nothing. "" if sign-in is off; None if the viewer may not come in."""
+    """A name for the viewer's rights. It is part of the key of everything that viewers share, so viewers with
+    different rights share nothing. "" if sign-in is off; None if the viewer is not signed in or has no
+    rights."""
     if launcher.sign_ins is None:
         return ""
     standing = _standing()
@@ -119,7 +121,7 @@ def holds(key: str, rights: str | None) -> bool:
 
 
 def draw_sign_in_page() -> None:
-    """Draw the sign-in page, or why the viewer cannot come in, in place of everything else."""
+    """Draw the sign-in page, or why the viewer is refused, in place of everything else."""
     _for_all_addresses(_draw_sign_in)
 
 
@@ -200,8 +202,8 @@ def rerun_on_change(drawn_for: str | None) -> None:
 
 
 class Middleware:
-    """Sends viewers who are not signed in to the sign-in page and afterwards to the page they asked for. Ends
-    a sign-in in all tabs when one signs out, and reports failed attempts."""
+    """Sends viewers who are not signed in to the sign-in page, and afterwards to the page that they
+    requested. Ends a sign-in in all tabs when one tab signs out, and reports failed attempts."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -239,8 +241,8 @@ class Middleware:
 
 
 def _target(scope: Scope) -> str:
-    """Path and query as received, in ASCII. Decoded, they would not be valid in a header and might be another
-    URL."""
+    """Path and query as received, in ASCII. Decoded, they would not be valid in a header and might mean a
+    different URL."""
     path, query = scope.get("raw_path") or quote(scope["path"]).encode(), scope["query_string"]
     return quote(path + b"?" * bool(query) + query, safe=_AS_IT_CAME)
 
@@ -267,8 +269,8 @@ def _may_come_in(key: str | None) -> bool:
 
 
 def _answering(request: Request, root: str, send: Send) -> Send:
-    """`send`, with redirects: to the page the viewer asked for after signing in, and back with an error
-    message after a failed attempt. Streamlit would answer with bare text, or nothing."""
+    """`send`, with redirects: after a sign-in to the page that the viewer requested, and after a failed
+    attempt back with an error message. Streamlit would reply with bare text, or nothing."""
     came_back = not {"code", "error"}.isdisjoint(request.query_params)
     wanted = unquote(request.cookies.get(WANTED, ""))
     failed = False
@@ -310,14 +312,14 @@ def _guarded(root: str) -> dict[str, Any]:
 
 
 def _mine() -> SignIn | None:
-    """The sign-in of this viewer's browser; None without one."""
+    """The sign-in of this viewer's browser; None if there is none."""
     if launcher.sign_ins is None:
         return None
     found: SignIn | None = st.session_state.get(_MINE)
     if found is None and st.user.get("is_logged_in"):
         key = key_of(st.context.cookies.to_dict())
         token = st.user.tokens.get("access")
-        # Without the access token, the provider cannot be asked whether an unknown sign-in is still valid.
+        # Without the access token, the provider cannot confirm that an unknown sign-in is still valid.
         proven = token is not None or not _exposes_token()
         if key is not None and (proven or launcher.sign_ins.find(key)):
             found = launcher.sign_ins.seen(key, _claims, token)
@@ -331,7 +333,7 @@ def _exposes_token() -> bool:
 
 
 def _find(key: str) -> Standing | None:
-    """What the sign-in `key` permits; None if it is unknown."""
+    """The rights and role of the sign-in `key`; None if it is unknown."""
     sign_ins = launcher.sign_ins
     found = sign_ins.find(key) if sign_ins else None
     return sign_ins.standing(found) if sign_ins and found else None

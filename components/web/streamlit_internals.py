@@ -1,8 +1,8 @@
 """All undocumented parts of Streamlit and uvicorn that Lookback uses.
 
 Each name is compared with the installed version when this module is loaded. Names that decide who may see
-what, or how a page ends, are needed: without them the app does not start. Names that make something faster or
-nicer are optional: without them the app continues, and logs that once. Loading this module changes nothing in
+which data, or how a page ends, are needed: without them the app does not start. Names for speed or comfort
+are optional: without them the app continues, and logs a warning once. Loading this module changes nothing in
 Streamlit.
 """
 
@@ -23,8 +23,8 @@ _log = logging.getLogger("lookback")
 
 
 def _found(module: str, wanted: str) -> tuple[Any, str | None]:
-    """The value of `wanted` ("Class.attribute" or "function(parameter, …)") in `module`, and what is wrong
-    with it as text, or None. The value of an attribute that only instances have is None."""
+    """The value of `wanted` ("Class.attribute" or "function(parameter, …)") in `module`, and a text that says
+    what is wrong with it, or None. The value of an attribute that only instances have is None."""
     path, parenthesis, parameters = wanted.partition("(")
     names = path.split(".")
     try:
@@ -57,7 +57,7 @@ def _needed(module: str, wanted: str) -> Any:
 
 
 def _missed(consequence: str, *wanted: tuple[str, str]) -> list[Any] | None:
-    """The values of these names. If one is missing or differs, None and a line in the log."""
+    """The values of these names. If one is missing or differs, returns None and logs a warning."""
     found = [_found(*each) for each in wanted]
     wrong = [reason for _, reason in found if reason]
     if wrong:
@@ -88,7 +88,7 @@ _CONTEXT = "streamlit.runtime.scriptrunner_utils.script_run_context"
 _PAGES = "streamlit.runtime.pages_manager"
 _RUN = ("streamlit.runtime.scriptrunner", "get_script_run_ctx(suppress_warning=False)")
 
-# They decide whose sign-in a browser's cookies prove
+# The next names decide which sign-in a browser's cookies prove.
 joined_cookie = _needed("streamlit.auth_util", "get_cookie_with_chunks(get_single_cookie_fn, cookie_name)")
 cookie_secret = _needed("streamlit.web.server.server_util", "get_cookie_secret()")
 signed_value = _needed(
@@ -96,12 +96,12 @@ signed_value = _needed(
     "decode_signed_value(secret, name, value, max_age_days=31.0)",
 )
 USER_COOKIE: str = _needed(_COOKIES, "USER_COOKIE_NAME")
-# The cookie of sign-in attempts, which are dropped if there are too many
+# The cookie of sign-in attempts, which is dropped if it becomes too long
 SESSION_COOKIE: str = _needed(_COOKIES, "SESSION_COOKIE_NAME")
 # The only cookie that scripts may read
 XSRF_COOKIE: str = _needed(_COOKIES, "XSRF_COOKIE_NAME")
 StopException: type[BaseException] = _needed("streamlit.runtime.scriptrunner", "StopException")
-"""Ends a page, but not the frame around it. It is Streamlit's own, so its class survives a reload of our
+"""Ends a page, but not the frame around it. The class is Streamlit's own, so it survives a reload of our
 code."""
 
 _paging = _missed(
@@ -160,8 +160,8 @@ _missed_setting(
 
 
 def make_container_stack() -> None:
-    """Make the variable in which Streamlit keeps the current container of each thread. Streamlit makes it at
-    its first use, without a lock: of two viewers who are first, one would lose the container."""
+    """Create the variable in which Streamlit keeps the current container of each thread. Streamlit creates it
+    at its first use, without a lock, so one of two simultaneous first viewers would lose the container."""
     if _stacking:
         _stacking[1].get()
 
@@ -197,8 +197,8 @@ def is_started_by_streamlit() -> bool:
 def replace_theme(
     made: Callable[[Callable[..., None]], Callable[..., None]], read: Callable[[], None]
 ) -> None:
-    """Replace Streamlit's function that fills a section of the theme by `made` of it, for all viewers, and
-    call `read` whenever Streamlit has re-read its settings. Only the launcher may do this."""
+    """Replace Streamlit's function that fills a section of the theme by the result of `made` for it, for all
+    viewers. Calls `read` whenever Streamlit has re-read its settings. Only the launcher may do this."""
     if _theming:
         from streamlit import config
         from streamlit.runtime import app_session
@@ -233,8 +233,8 @@ def on_sent(send: object, sent: Callable[[int], None]) -> bool:
 
 
 def replace_compressor(send: object, made: Callable[[Callable[[], Any]], object]) -> None:
-    """Replace what compresses the messages of the websocket that `send` belongs to, if anything does. `made`
-    is given a function that makes a new one, with the settings that browser and server have agreed on."""
+    """Replace the compressor of the websocket that `send` belongs to, if it has one. `made` gets a function
+    that creates a compressor with the settings that browser and server have agreed on."""
     known = _counting and _compressing
     connection: Any = getattr(getattr(send, "__self__", None), "conn", None) if known else None
     for extension in getattr(connection, "extensions", ()):
@@ -252,8 +252,8 @@ class Carried(Protocol):
 
 
 def direct(send: object, carried: Carried) -> Callable[[bytes], None] | None:
-    """A function that writes one binary message, uncompressed, to the websocket that `send` belongs to, past
-    all that stands between, and adds it to `carried`. It raises RuntimeError once the websocket is closed.
+    """A function that writes one binary message, uncompressed, straight to the transport of the websocket
+    that `send` belongs to, and adds it to `carried`. It raises RuntimeError once the websocket is closed.
     None if that is not possible."""
     protocol: Any = getattr(send, "__self__", None) if _writing else None
     if getattr(protocol, "transport", None) is None or not hasattr(protocol, "close_sent"):
@@ -280,4 +280,4 @@ def direct(send: object, carried: Carried) -> Callable[[bytes], None] | None:
 
 
 _HEADS = [bytes((0x82, size)) for size in range(126)]
-"""What is before a short binary message."""
+"""The frame headers of short binary messages, by size."""

@@ -15,20 +15,20 @@ export default async (c) => {{
 return (await import(new URL("{asset_url("tab.js")}", root))).watch(c)}}"""
 
 _HIDDEN = "_hidden"
-"""A copy in the session state: the component's own state is much slower to read, and every refresh reads
-it."""
+"""The key of a copy in the session state: every refresh reads it, and the component's own state is much
+slower to read."""
 _BLOCKED = "_blocked"
-"""A copy in the session state, likewise."""
+"""The key of another such copy."""
 _ENDS = "_ends"
 
 _component = st.components.v2.component("lookback_tab", js=_STUB, isolate_styles=False)
 
 
 def tab(ticket: str, changed: Callable[[], None] = lambda: None, *, zone: str = "") -> None:
-    """Put the tab's script on the page: once per run of the whole script, and not in a fragment. It opens the
-    tab's websocket with `ticket`, and draws times in `zone`, or else in the browser's. Calls `changed` when
-    hidden() or blocked() changes. The whole script runs again when the server does not take the ticket any
-    more, as when the viewer's rights have changed."""
+    """Put the tab's script on the page. Call this once per run of the whole script, and not in a fragment.
+    The tab's script opens its websocket with `ticket`, and draws times in `zone`, or else in the browser's
+    zone. Calls `changed` when hidden() or blocked() changes. The whole script runs again when the server
+    refuses the ticket, for example because the viewer's rights have changed."""
 
     def note(state: Mapping[str, object]) -> None:
         st.session_state[_HIDDEN] = bool(state.get("hidden"))
@@ -54,7 +54,7 @@ def _count_end() -> None:
 
 
 def ends() -> int:
-    """How often the server no longer took the ticket of this tab's websocket."""
+    """How often the server has refused the ticket of this tab's websocket."""
     count: int = st.session_state.get(_ENDS, 0)
     return count
 
@@ -65,6 +65,5 @@ def hidden() -> bool:
 
 
 def blocked() -> bool:
-    """True if the browser reaches Streamlit's websocket but not the tab's own: a proxy does not let it
-    through."""
+    """True if the browser reaches Streamlit's websocket but not the tab's own, because a proxy blocks it."""
     return bool(st.session_state.get(_BLOCKED))

@@ -1,7 +1,7 @@
 """Caches the theme's settings.
 
-Streamlit puts them into the first message of each refresh and searches all its settings for each section of
-the theme: a sixth of the cost of a refresh. They change only with the settings files.
+Streamlit puts them into the first message of each refresh, and searches all its settings for each section of
+the theme. That is a sixth of the cost of a refresh, but the theme changes only with the settings files.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
-"""ASGI middleware for websockets: counts what is sent to each browser, and releases the memory of idle
-compressors."""
+"""ASGI middleware for websockets: counts the messages and bytes sent to each browser, and releases the memory
+of idle compressors."""
 
 from dataclasses import dataclass
 
@@ -23,10 +23,10 @@ does not allow it."""
 
 @dataclass
 class Traffic:
-    """What one websocket has sent to its browser so far."""
+    """The traffic that one websocket has sent to its browser so far."""
 
     of_streamlit: bool = False
-    """True for Streamlit's own websocket, of which each tab has one."""
+    """True for Streamlit's own websocket; each tab has one."""
     messages: int = 0
     plain: int = 0
     """Bytes of the messages, before compression."""
@@ -45,7 +45,7 @@ def own_traffic(*others: str) -> dict[str, Traffic]:
 
 
 def traffic_of(*keys: str) -> dict[str, Traffic]:
-    """Traffic counters of the given websockets, by key. Closed and uncounted ones are omitted."""
+    """Traffic counters of the given websockets, by key. Closed and uncounted websockets are omitted."""
     return {key: _open[key] for key in keys if key in _open}
 
 
