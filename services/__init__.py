@@ -1,4 +1,4 @@
-"""Programs beside the app: the embedded NATS server and what feeds it."""
+"""Programs beside the app: the embedded NATS server, its services and its publishers."""
 
 import sys
 from importlib import import_module
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Later(ModuleType):
-    """Stands for a module until something of it is used."""
+    """Stands in for a module until one of its attributes is read."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
@@ -15,5 +15,5 @@ class _Later(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-# nats-py imports it, but uses it for ws:// and wss:// only. Loading it takes longer than all else at a start
+# nats-py imports aiohttp, but uses it only for ws:// and wss://. Loading it would dominate the start-up time
 sys.modules.setdefault("aiohttp", _Later("aiohttp"))

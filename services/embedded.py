@@ -2,9 +2,9 @@
 
 For each data directory, one process of this machine is the owner. It runs the server and the programs beside
 it (the publisher of the machine's figures, the history, token and comparison services); other processes join
-it. A file lock, which the kernel releases when the owner dies, says who is the owner. Twice a second every
-process checks whether the lock is free (then it takes over), and the owner checks whether its children run
-(otherwise it restarts them). The URL stays the same, so clients simply reconnect.
+it. The owner holds a file lock, which the kernel releases when the owner dies. Twice a second, every process
+checks the lock and takes over if it is free; the owner also restarts children that have ended. The URL stays
+the same, so clients simply reconnect.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ log = logging.getLogger(__name__)
 async def embedded(
     origins: Sequence[str] = (), report: Callable[[str | None], None] = lambda _: None
 ) -> AsyncIterator[dict[str, dict[str, str]]]:
-    """Run or join this machine's embedded NATS server and the programs beside it. Yields how the app
-    connects, as mappings for Settings.load: "dashboard" without sign-in, "broker" with sign-in.
+    """Run or join this machine's embedded NATS server and the programs beside it. Yields the app's
+    logins, as mappings for Settings.load: "dashboard" without sign-in, "broker" with sign-in.
 
     The URL (nats://127.0.0.1:port) is valid until the context ends: the server is restarted on the same port
     if it crashes, and taken over if the process that ran it is gone. Browsers may connect from pages of
@@ -112,7 +112,7 @@ class _Member:
         self._ports: Ports | None = None  # once set, the client port never changes
         self._server: Guarded | None = None
         self._table: Table | None = None
-        self._applied: Roles | None = None  # the roles that the server has
+        self._applied: Roles | None = None  # the roles in the server's configuration
         self._programs: dict[str, Guarded] = {}
         self._report = report
         self._trouble: str | None = None
@@ -246,7 +246,7 @@ class _Member:
         before = self._ports
         nats_server.end_predecessor(self._dir)
         try:
-            with accounts.locked(self._dir):  # until it answers, so that revoking a user finds it running
+            with accounts.locked(self._dir):  # until the server answers, so that revoke() finds it running
                 accounts.adopt_store(self._dir)
                 self._table = Table()  # read before the server starts: applying it twice is a no-op
                 self._applied = self._table.current()

@@ -1,4 +1,4 @@
-"""What the programs beside the app share: a connection that reconnects, and an orderly end on a signal."""
+"""Shared by the programs beside the app: a connection that reconnects, and an orderly end on a signal."""
 
 import asyncio
 import contextlib
@@ -25,8 +25,8 @@ async def connect(
     """A connection that reconnects after every loss, with log lines in `log`.
 
     `name` is shown in the server's monitoring. `lost` is called at each loss, `ended` when the connection
-    will not come back because it was closed or the login has ended for good. Raises SettingsError, and what
-    nats-py raises.
+    will not come back because it was closed or the login has ended for good. Raises SettingsError and
+    nats-py's errors.
     """
     client, shown = SafeNatsPy(), settings.shown
 
@@ -71,7 +71,7 @@ class Trouble:
     """Logs once when something can no longer be stored, and once when it can again."""
 
     def __init__(self, log: logging.Logger, what: str) -> None:
-        """`what`: the plural subject of the sentences."""
+        """`what`: the plural noun that each log line begins with, such as "The facts of this machine"."""
         self._log = log
         self._what = what
         self._lasts = False

@@ -1,7 +1,7 @@
 """Who is signed in, with which role, and whether the provider still confirms it.
 
-A sign-in starts with the claims of an ID token. If the app also has the person's access token, it asks the
-provider's userinfo endpoint repeatedly, and so notices changed groups and revoked sign-ins:
+A sign-in starts with the claims of an ID token. If the app also has the person's access token, it requests
+the provider's userinfo endpoint repeatedly, and so detects changed groups and revoked sign-ins:
 https://openid.net/specs/openid-connect-core-1_0.html#UserInfo
 """
 
@@ -56,7 +56,7 @@ class SignIn:
     claims: Mapping[str, Any] = field(repr=False)
     """The claims of the ID token."""
     token: str | None = field(repr=False)
-    """The access token. Sent to nobody but the provider."""
+    """The access token. Sent only to the provider."""
     used: float = field(default_factory=time.monotonic)
     asked: float = float("-inf")
     confirmed: float = float("-inf")
@@ -83,7 +83,7 @@ class SignIn:
 
     @property
     def expires(self) -> float:
-        """When the ID token expires, seconds since the epoch."""
+        """When the ID token expires, seconds since the epoch; 0 if it does not say."""
         return _number(self.claims.get("exp"))
 
 
@@ -115,8 +115,7 @@ class SignIns:
 
     def __init__(self, metadata_url: str | None, file: Path | None = None) -> None:
         """`metadata_url`: the provider's, https://…/.well-known/openid-configuration. `file`: the roles file;
-        default as load_roles(). Raises
-        SettingsError."""
+        by default that of load_roles(). Raises SettingsError."""
         self._provider = _Provider(metadata_url) if metadata_url else None
         self._file = file or roles_file()
         self._check_every, self._grace = SIGN_IN_CHECK.read(), SIGN_IN_GRACE.read()
@@ -127,8 +126,8 @@ class SignIns:
         self._read_roles()
 
     def seen(self, key: str, claims: Callable[[], Mapping[str, Any]], token: str | None) -> SignIn:
-        """The sign-in `key`. If it is new here, it is made from its ID token's claims and its access
-        token."""
+        """The sign-in `key`. If this process has none, it is created from the ID token's claims and the
+        access token."""
         found = self._sign_ins.get(key)
         if found is None:
             found = self._sign_ins.setdefault(key, SignIn(key, claims(), token))
@@ -138,12 +137,12 @@ class SignIns:
         return found
 
     def find(self, key: str) -> SignIn | None:
-        """The sign-in `key`, if this process knows it."""
+        """The sign-in `key`; None if this process has none."""
         return self._sign_ins.get(key)
 
     def end(self, key: str, why: str) -> None:
-        """End the sign-in `key` in all tabs and remember `why`. Works for a key that is not known yet,
-        too."""
+        """End the sign-in `key` in all tabs and remember `why`. The key need not be known to this
+        process."""
         found = self._sign_ins.setdefault(key, SignIn(key, {}, None))
         if found.ended is None:
             log.info("The sign-in %.8s ended (%s)", key, why)
@@ -151,7 +150,7 @@ class SignIns:
         found.token = None
 
     def wait(self, sign_in: SignIn, timeout: float) -> None:
-        """Wait at most `timeout` seconds for the provider to confirm a sign-in, unless it did so recently."""
+        """Wait at most `timeout` seconds for the provider to check a sign-in, unless it did so recently."""
         sign_in.used = time.monotonic()
         if self._asks(sign_in) and sign_in.used - sign_in.asked > 2 * self._check_every:
             sign_in.answered.clear()
@@ -248,7 +247,7 @@ class SignIns:
             sign_in.answered.set()
 
     def _asks(self, sign_in: SignIn) -> bool:
-        """True if the provider can be asked about it."""
+        """True if the provider can confirm this sign-in."""
         return sign_in.token is not None and self._provider is not None and self._provider.can_be_asked
 
     def _read_roles(self) -> None:

@@ -44,7 +44,7 @@ log = logging.getLogger("services.tokens")
 
 @dataclass(frozen=True)
 class Minted:
-    """A token and what its user must know. Its permissions are in the account, with the signing key."""
+    """A token and the facts that its user needs. Its permissions are in the account, with the signing key."""
 
     jwt: str = field(repr=False)
     key: str

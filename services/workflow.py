@@ -39,7 +39,7 @@ Payloads are JSON objects. All of them have
     status     "running", "succeeded", "failed" or "cancelled"; not in log and progress
     unsent     events dropped so far because the queue was full; omitted if none
 
-and besides
+and in addition
 
     started, finished,    trigger (who or what started it), started (when, as `time`), program, host, pid,
     failed of a run       interval (seconds between two heartbeats, at most 60)
@@ -149,7 +149,7 @@ class _Part:
         self._run._put(f"{self._job}.{self._step}.{event}", event, self._names | fields)
 
     def _new_token(self, name: str) -> str:
-        """A token for a part of this one that was not used before."""
+        """A token for a job or step of this part, different from all earlier ones."""
         with self._run._lock:
             first = wanted = token(name)
             count = 1
@@ -173,7 +173,7 @@ class Step(_Part):
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Report that `done` of `total` is done, in any unit. Call it as often as you like: it is sent at
-        most twice a second, and the last value always."""
+        most twice a second, and the last value is always sent."""
         self._unreported = {"done": done} if total is None else {"done": done, "total": total}
         if time.monotonic() - self._reported_at >= PROGRESS_EVERY:
             self._report_progress()
@@ -431,7 +431,7 @@ class Service:
 
     async def _answer(self, request: Request) -> None:
         if not reply_subject(request):
-            return  # not a request: somebody may use this subject as a reply subject
+            return  # not a request, but a reply to a client that uses this subject as its reply subject
         try:
             run = self.start("request")
         except UnderWay as error:
@@ -466,13 +466,13 @@ class Service:
 async def serve(
     name: str, work: Callable[[Workflow], Awaitable[None]], *, url: str | None = None
 ) -> AsyncIterator[Service]:
-    """Let others start runs of the workflow `name` in this program, until the context ends.
+    """Let NATS clients start runs of the workflow `name` in this program, until the context ends.
 
     `work` is a coroutine function that does one run, given the Workflow to report to. This registers a NATS
     service named `workflow-{name}`. A request with any payload to `workflow-start.{name}` starts a run; the
     reply is JSON: workflow, run, and key ("{name}.{run}", as in subjects). During a run the reply is the
-    error 409. `service.start(trigger)` starts one from within, for example by a schedule. The end of the
-    context cancels the current run. `url` as for Workflow; raises SettingsError.
+    error 409. `service.start(trigger)` starts a run from within, for example by a schedule. Leaving the
+    context cancels the current run. `url` as for Workflow. Raises SettingsError.
     https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-32.md
     """
     service = Service(name, work, url)

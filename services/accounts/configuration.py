@@ -6,8 +6,8 @@ configuration.
     python -m services.accounts conf         the roles as users of a server with a single account
     python -m services.accounts revoke U…    revokes a user of APP and closes its connections
 
-The keys are made once and stay in the data directory, readable only by its owner: JetStream's store is named
-after the key of DATA. services/accounts/layout.py has the exports and imports.
+The keys are created once and stay in the data directory, readable only by its owner: JetStream's store is
+named after the key of DATA. services/accounts/layout.py has the exports and imports.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Keys:
 
     @classmethod
     def load(cls, data_dir: Path, roles: Iterable[str] = ()) -> "Keys":
-        """The keys of a data directory; missing ones are made. Call it with the directory locked. Raises
+        """The keys of a data directory; missing ones are created. Call it with the directory locked. Raises
         AccountsError."""
         _folder(data_dir, "keys")
         return cls(
@@ -166,13 +166,13 @@ def revoke(data_dir: Path, user: str) -> bool:
         keys = Keys.load(data_dir)
         revoked = {**_revoked(data_dir), user: int(time.time())}
         _write(data_dir / "keys" / REVOKED, json.dumps(revoked))
-        # Keep everything else as the server has it: this process may have another roles file than the app
+        # Change nothing else: this process may have another roles file than the app
         return _change_app(data_dir, keys, {"revocations": revoked})
 
 
 def permit(data_dir: Path, roles: Roles) -> None:
-    """Apply changed roles to the running server. Connections of users with changed permissions are closed and
-    come back with the new ones. Raises AccountsError."""
+    """Apply changed roles to the running server. It closes the connections of users whose permissions have
+    changed; they reconnect with the new ones. Raises AccountsError."""
     with locked(data_dir):
         keys = Keys.load(data_dir, roles.roles)
         _change_app(data_dir, keys, {"signing_keys": _scopes(keys, roles)})

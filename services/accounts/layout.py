@@ -1,8 +1,8 @@
-"""The exports and imports of the accounts, and the same for servers other than the embedded one.
+"""The exports and imports of the accounts: for the embedded server, as nsc commands, and as a single account.
 
 Streams and buckets are in DATA, programs that answer requests in SERVICES, dashboards and browsers in APP.
-Whoever may create a consumer chooses its deliver subject within the stream's account, so nothing in DATA
-listens. docs/accounts.md has the picture.
+A client that may create a consumer can choose any deliver subject in the stream's account, so no program
+answers requests in DATA. docs/accounts.md has the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SERVICES_INBOX = "_INBOX_services"
 DASHBOARD = Role(
     "dashboard", streams=("*",), services=("*",), publish=("history.>", "workflow-start.>", "comparison.>")
 )
-"""The app without sign-in: the permissions of an analyst, and it may start workflows."""
+"""The app without sign-in: an analyst's permissions, and permission to start workflows."""
 BROKER = Role("broker", publish=("tokens.mint",))
 """The app with sign-in: requests tokens for viewers' roles."""
 ACCOUNTS = ("sys", "data", "services", "app")
@@ -78,7 +78,7 @@ EXPORTS: Mapping[str, Sequence[Export]] = {
 
 
 def imports(account: str) -> list[tuple[str, Export]]:
-    """The imports of an account, and the account each comes from."""
+    """The imports of an account: pairs of the exporting account's name and the export."""
     return [(owner, each) for owner, exports in EXPORTS.items() for each in exports if account in each.users]
 
 
@@ -100,7 +100,7 @@ def in_words() -> str:
 
 
 def as_nsc(roles: Roles) -> str:
-    """The same as `nsc` commands, for your own operator."""
+    """The accounts, exports, imports and roles as `nsc` commands, for your own operator."""
     lines = ["nsc add operator lookback --sys"]
     lines += [f"nsc add account {name.upper()}" for name in ACCOUNTS if name != "sys"]
     limits = ("mem-storage", "disk-storage", "streams", "consumer")

@@ -55,7 +55,7 @@ class Role:
         JetStream's API in the account where the user connects."""
         allowed: list[str] = []
         for stream in self.readable:
-            # Listing consumers shows others' inboxes: not for what a browser holds.
+            # Listing consumers reveals others' inboxes, so a browser's token must not permit it.
             allowed += reading(stream, api, consumers=not self.web_page)
         for service in self.services:
             allowed += ["$SRV.>"] if service == ALL else [f"$SRV.*.{service}", f"$SRV.*.{service}.*"]
@@ -85,8 +85,8 @@ class Roles:
 
 
 def reading(stream: str, api: str, *, consumers: bool = True) -> list[str]:
-    """The subjects needed to read `stream` and its configuration, and to list its `consumers`; "*": all
-    streams."""
+    """The subjects needed to read `stream` and its configuration; "*": all streams. With `consumers`, also
+    those to list its consumers."""
     flow = ["$JS.FC.>"] if stream == ALL else [f"$JS.FC.{stream}.>", f"$JS.FC.*.*.{stream}.>"]
     listing = [f"{api}.STREAM.LIST", f"{api}.STREAM.NAMES"] if stream == ALL else []
     return [
@@ -126,7 +126,7 @@ def load_roles(file: Path | None = None) -> Roles:
 
 
 class Table:
-    """The roles file, read again when it changes. A broken file changes nothing, and the log says so."""
+    """The roles file, read again when it changes. A broken file is logged and changes nothing."""
 
     def __init__(self) -> None:
         """Raises SettingsError if the file cannot be read at the start."""

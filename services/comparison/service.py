@@ -11,10 +11,10 @@ if that is in another account. Ends on SIGTERM.
     comparison.run      {"rate": 100, "series": 10, "look_back": 60, "changed": 1764090000.5, "connection": …}
     comparison.token    {}
 
-`run` requests `rate` messages per second in total, over `series` series. Of several pages, the one that
-`changed` its wish last (seconds since the epoch) decides. The reply has what is published, the sequence at
-which a `look_back` of that many seconds starts, and what the server reports about the connection named
-`connection`. `token` returns a user JWT that may read this stream from a web page.
+`run` requests `rate` messages per second in total, over `series` series. If several pages are open, the
+request with the newest `changed` (seconds since the epoch) decides. The reply has what is published, the
+sequence at which a `look_back` of that many seconds starts, and what the server reports about the connection
+named `connection`. `token` returns a user JWT that may read this stream from a web page.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ log = logging.getLogger("services.comparison")
 
 @dataclass(frozen=True)
 class Wish:
-    """What one page wants published."""
+    """One page's request for what is published."""
 
     rate: int
     series: int
@@ -139,11 +139,11 @@ class Publisher:
 
     @property
     def running(self) -> bool:
-        """True while a page wants it."""
+        """True until STOP_AFTER seconds after the last request."""
         return time.monotonic() < self._until
 
     def ask(self, wish: Wish) -> None:
-        """Continue for a while, with `wish` unless another page has changed it since."""
+        """Publish for STOP_AFTER more seconds, as in `wish` unless another page has changed that since."""
         if not self.running or wish.changed > self._changed:
             self.rate, self.series, self._changed = wish.rate, wish.series, wish.changed
             self._asked.set()
@@ -202,8 +202,8 @@ class Publisher:
             await js.update_stream(STREAM)
 
     async def start_of(self, look_back: float) -> int:
-        """The sequence of the first message that is at most `look_back` seconds old; the next one if there is
-        none.
+        """The sequence of the first message that is at most `look_back` seconds old; the next sequence if
+        there is none.
 
         Uses direct get (ADR-31): a consumer that starts by time cannot be recreated by sequence.
         """
@@ -239,9 +239,9 @@ class Monitor:
         }
 
     def connection(self, name: str, port: int) -> dict[str, Any] | None:
-        """What the listener at `port` has sent to the web page whose connection is called `name`: `messages`,
-        their `payload` in bytes before protocol and compression, and the bytes on the `wire` (None if the
-        system cannot tell). None if there is no such connection."""
+        """What the listener at `port` has sent to the web page whose connection is called `name`. Keys:
+        `id` of the connection, `messages`, their `payload` in bytes before protocol and compression, and the
+        bytes on the `wire` (None if the system cannot tell). None if there is no such connection."""
         found = self._find(name)
         if found is None:
             return None
@@ -274,7 +274,7 @@ class Comparison:
         self._monitor = monitor
 
     async def serve(self) -> None:
-        """Answer requests while the connection lives."""
+        """Register the endpoints and return. They answer requests while the connection lives."""
         service = await nats.micro.add_service(
             self._client,
             name=NAME,

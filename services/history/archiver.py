@@ -1,7 +1,7 @@
 """Copies streams into the archive, as runs of the workflow `archive`: every five minutes and on request.
 
 It runs in the history service's process, because only one process may write a DuckDB file. For each stream, a
-run looks for new messages, copies them in order, checks the copy against what was read, and deletes old rows.
+run checks for new messages, copies them in order, checks that the newest one is stored, and deletes old rows.
 A run that ends early leaves nothing half done: the next one continues after the newest stored sequence, and
 storing a message again is a no-op.
 """
@@ -31,7 +31,7 @@ from services.workflow import Job, Step, Workflow, serve
 
 PART = 20_000  # messages copied at a time
 READ_TIMEOUT = 60.0  # seconds to read one part
-AGAIN_FOR = 150.0  # seconds of a run after which it does not go on decoding again
+AGAIN_FOR = 150.0  # seconds of a run after which it leaves further decoding again to the next run
 RETRY_AFTER = 1.0  # seconds between two checks for a stream that does not exist yet
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,7 +84,7 @@ class Part:
 
 
 def streams_to_copy(arguments: Sequence[str]) -> dict[str, str | None]:
-    """The streams that the command names, each with its decoder or None: STREAM, or STREAM=DECODER. Raises
+    """Parse the command's arguments, STREAM or STREAM=DECODER: each stream with its decoder or None. Raises
     SettingsError if there is no such decoder."""
     found: dict[str, str | None] = {}
     for argument in arguments:
@@ -96,7 +96,7 @@ def streams_to_copy(arguments: Sequence[str]) -> dict[str, str | None]:
 
 
 class Archiver:
-    """Copies `streams` into `database`, each with what its decoder makes of the payloads, if it has one."""
+    """Copies `streams` into `database`, with the values that a stream's decoder reads from its payloads."""
 
     def __init__(
         self,
@@ -107,14 +107,13 @@ class Archiver:
         keep: timedelta = timedelta(days=ARCHIVE_DAYS.default),
         again: bool = False,
     ) -> None:
-        """`keep`: older messages are deleted. `again`: also decode once more what the
-        archive has of them already."""
+        """`keep`: messages older than this are deleted. `again`: decode archived messages once more."""
         self._database = database
         self._settings = replace(settings, name="lookback-archiver")
         self._streams = streams
         self._keep = keep
         self._again: dict[str, Place | None] = dict.fromkeys(streams if again else ())
-        """Streams to decode once more, and up to where that is done."""
+        """Streams to decode once more, each with the place of the last message that is done."""
 
     async def serve(self, every: float = ARCHIVE_EVERY.default) -> None:
         """Run every `every` seconds and on request, until cancelled. The first run waits for the streams,
@@ -204,9 +203,9 @@ class Archiver:
             step.log(f"{forgotten:,} messages were older than {self._keep.days} days")
 
     async def _decode_again(self, stream: str, step: Step, until: float) -> None:
-        """Decode what the archive has of the stream with the decoder in force, as far as there is time; the
-        next run continues. The archive has payloads, but no headers. A message that cannot be decoded keeps
-        what it has. Whatever ends this, doing it again changes nothing that is done."""
+        """Decode the stream's archived messages with its current decoder, until the monotonic time `until`;
+        the next run continues. The archive has payloads, but no headers. A message that cannot be decoded
+        keeps its stored value. Idempotent, so it may be interrupted at any time."""
         decoder, count, changed, reasons = self._streams[stream], 0, 0, list[str]()
         failures = 0
         while messages := await asyncio.to_thread(self._database.stored, stream, self._again[stream]):
@@ -245,8 +244,8 @@ class Archiver:
     async def _read(
         self, connection: Connection, stream: str, after: int | None, until: int
     ) -> tuple[Part, str | None]:
-        """The messages after sequence `after`, or since the oldest time to keep, up to `until`; and why they
-        were read by sequence, if they were. Raises ArchiveError, TimeoutError."""
+        """The messages after sequence `after` (None: since the oldest time to keep) up to sequence `until`.
+        Also why they were read by sequence; None if by a consumer. Raises ArchiveError, TimeoutError."""
         part = Part()
         consumer = Consumer(connection, stream, None, lambda: pd.Timedelta(self._keep), part, until=until + 1)
         consumer.last_seq = after

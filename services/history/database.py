@@ -2,12 +2,12 @@
 
 Table `messages`: one row per stored message. Its key is the stream, the stream's creation time and the
 sequence, so a stream that is deleted and created again does not collide with the old one. View `history`, for
-people: stream, seq, time (UTC), subject, payload (JSON: the payload itself, or what a decoder made of it;
-else NULL. Unless the payload itself is there, messages.raw has its bytes).
+people: stream, seq, time (UTC), subject and payload. The payload is stored as JSON if it is JSON, or as the
+JSON value that a decoder read from it; else it is NULL. In the last two cases messages.raw has the bytes.
 
 Untrusted SQL runs in a read-only transaction that is rolled back. DuckDB has no access to files, network,
-extensions or Python's variables. PostgreSQL offers what the role may read: a role that may write or read the
-server's files is refused, and so are functions that affect others.
+extensions or Python's variables. In PostgreSQL, SQL can read whatever the role may read. A role that may
+write, or may read the server's files, is refused, and so are functions that affect others.
 
 The archiving service has the database open for writing. Each query runs in another process
 (query_process.py), to which the service lends the archive.
@@ -31,7 +31,7 @@ Scalar = str | int | float | bool | None
 
 
 Place = tuple[datetime, int]
-"""Of a stored message of a stream: when that was created, and the sequence."""
+"""The place of a stored message: when its stream was created, and its sequence."""
 
 MOST_STORED = 5_000
 MOST_BYTES = 16 * 1024 * 1024
@@ -67,15 +67,15 @@ class Message:
     name."""
     seq: int
     time: datetime
-    """When the server stored it, with a time zone, in microseconds."""
+    """When the server stored it, with a time zone, to the microsecond."""
     subject: str
     payload: bytes
     value: str | None = None
-    """What a decoder made of the payload, as JSON; None if it was not decoded, or is that JSON itself."""
+    """The decoded payload as JSON; None if it was not decoded, or if the payload itself is that JSON."""
 
     @property
     def json(self) -> str | None:
-        """What is stored as its payload; None if it is no JSON."""
+        """The JSON stored as its payload: `value`, else the payload itself; None if that is not JSON."""
         return json_text(self.payload) if self.value is None else self.value
 
 
@@ -122,7 +122,7 @@ class Query(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Remove everything of it from the database. Idempotent; may be called at any time."""
+        """Release everything that the query holds in the database. Idempotent; may be called at any time."""
 
 
 class Database(ABC):
@@ -148,13 +148,14 @@ class Database(ABC):
 
     @abstractmethod
     def replace(self, messages: Sequence[Message]) -> int:
-        """Store what decoders made of messages that are stored already, and return how many of those have
-        changed. Those that are not there any more stay away. Raises DatabaseFailed."""
+        """Replace the decoded values of stored messages, and return how many rows have changed. A message
+        that is no longer stored is not added again. Raises DatabaseFailed."""
 
     @abstractmethod
     def stored(self, stream: str, after: Place | None) -> list[Message]:
-        """The stream's next messages after a place, or its first, without `value`: up to MOST_STORED, and
-        with up to MOST_BYTES of payload, at least one. Empty at the end. Raises DatabaseFailed."""
+        """The stream's stored messages after a place (None: from the first on), in order, without `value`.
+        At most MOST_STORED, and at most MOST_BYTES of payload, but at least one; empty at the end. Raises
+        DatabaseFailed."""
 
     @abstractmethod
     def newest(self, stream: str, created: datetime) -> int:
@@ -209,7 +210,7 @@ class Database(ABC):
 
 
 def fitting(sizes: Sequence[int]) -> int:
-    """How many of the first messages with these sizes have up to MOST_BYTES; at least one."""
+    """How many of the first messages, given their sizes in bytes, fit into MOST_BYTES; at least one."""
     total = 0
     for count, size in enumerate(sizes):
         total += size

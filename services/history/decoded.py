@@ -1,4 +1,4 @@
-"""What a decoder makes of messages, as JSON for the archive."""
+"""Decodes messages to JSON for the archive."""
 
 import orjson
 
@@ -8,13 +8,15 @@ from nats_client.decoding.raw import Raw
 from nats_client.errors import LookbackError
 
 LARGEST = 1 << 20
-"""Characters of a value that are stored."""
+"""Characters of a stored value. A longer one counts as one that cannot be decoded."""
 
 
 def decoded(raw: Raw, decoder: str) -> tuple[list[str | None], list[int], str]:
-    """The value of each message as JSON: an object, an array of them, or a single value; None if it is the
-    payload itself, or cannot be had. And the places of those that cannot be had, with the reason for the
-    first. A decoder that is gone decodes nothing: the messages are archived all the same."""
+    """Decode messages. Returns their values, the indices of those that failed, and the first reason or "".
+
+    A value is JSON: an object, an array of objects, or a single value. It is None if the payload itself is
+    that JSON, or if decoding failed. If the decoder no longer exists, all fail, but can still be archived.
+    """
     try:
         answers = read_values(raw, check_decoder(decoder))
     except LookbackError as error:
@@ -39,7 +41,7 @@ def decoded(raw: Raw, decoder: str) -> tuple[list[str | None], list[int], str]:
 
 
 def _is_itself(payload: bytes, text: str) -> bool:
-    """True if the payload is this JSON, but for spaces."""
+    """True if the payload is this JSON, apart from white space."""
     try:
         return orjson.dumps(orjson.loads(payload)).decode() == text
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):

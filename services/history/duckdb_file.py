@@ -1,8 +1,8 @@
 """The archive in DuckDB: one file.
 
-DuckDB lets one process write a file, or any number read it. So the file is open for writing only until
-somebody wants to read. If the archiver wants to write while a query reads, it writes to a copy that then
-replaces the file: the query continues reading the old file, and neither waits for the other.
+DuckDB lets one process write a file, or any number read it. So the file is open for writing only until a
+query has to read it. If the archiver has to write while a query reads, it writes to a copy that then replaces
+the file: the query continues reading the old file, and neither waits for the other.
 https://duckdb.org/docs/stable/connect/concurrency
 """
 
@@ -342,7 +342,7 @@ class _DuckDbQuery(Query):
     def __init__(
         self, database: DuckDb, sql: str, parameters: Mapping[str, Scalar], *, checked: bool = True
     ) -> None:
-        """`checked`: the SQL is somebody's, and not our own."""
+        """`checked`: the SQL comes from a caller, so it is checked before it runs."""
         super().__init__()
         self._checked = checked
         self._database = database

@@ -24,8 +24,8 @@ _COMMENT = re.compile(r"/\*|\*/")
 def numbered(sql: str) -> tuple[str, list[str]]:
     """`sql` with each `$name` replaced by `$1`, `$2`, …, and the names in that order.
 
-    Literals, quoted names and comments are not changed. No value is ever put into the text, so SQL that is
-    parsed wrongly here is only refused by the database.
+    Literals, quoted names and comments are not changed. No value is ever put into the text, so at worst
+    the database refuses SQL that is parsed wrongly here.
     """
     parts: list[str] = []
     names: list[str] = []

@@ -140,7 +140,7 @@ def _adapters() -> AdaptersMap:
 
 
 _ADAPTERS = _adapters()
-pa.array([])  # pyarrow loads pandas for the first one: now, and not in the process of each query
+pa.array([])  # the first array makes pyarrow load pandas: now, and not in the process of each query
 
 
 class PostgreSql(Database):

@@ -2,7 +2,7 @@
 
 A database library cannot always be interrupted or held to its memory limit from within the process that calls
 it: planning a deep expression or building one huge value checks neither. So each query gets a process with
-limits of the operating system. It serves nobody else, and ends with the query in any case. The process is
+limits of the operating system. It runs no other query, and always ends with its own. The process is
 forked from one that has the database's driver loaded (nats_client/processes.py): nats-py is not among its
 imports, nor pandas if the database is DuckDB.
 """
@@ -30,7 +30,7 @@ from services.history.database import (
 from services.history.databases import open_archive
 from services.history.encoding import Chunk, NotWritable, chunks, dumps, empty
 
-MAPPED = 1.5  # bytes that a query may map, for each that it may have; threads map more than they touch
+MAPPED = 1.5  # address space for each byte that a query may use; threads map more than they touch
 SPILL = 1024**3  # bytes of one temporary file
 CPU_SLACK = 10  # seconds of CPU time beyond the service's own limit, in case the service is frozen
 MOST_JOB = 1024 * 1024  # bytes of a job, including its SQL
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 
 def query_processes(archive: Database, memory: int) -> Processes:
-    """What starts the processes of queries of `archive`. `memory`: resident bytes of each, on top of
-    what every process has."""
+    """The starter of the processes that query `archive`. `memory`: resident bytes that each may use, in
+    addition to what every such process uses."""
     return Processes(__name__, type(archive).__module__, memory=memory)
 
 
@@ -65,7 +65,8 @@ class QueryProcess:
         most: int = 0,
     ) -> None:
         """`kind`: content type of the chunks. `size`: their approximate size in bytes. `most`: a larger chunk
-        is refused. The process ends by itself after `seconds` of work, in case nobody is left to end it."""
+        is refused. `seconds` limits each step if the database can do that. After 2 * `seconds` + CPU_SLACK of
+        CPU time the process ends, even if the service is gone."""
         self._processes = processes
         self._archive = archive
         self._most = most
@@ -110,7 +111,7 @@ class QueryProcess:
                 self._process.kill()
 
     def close(self) -> None:
-        """Remove everything of it. Idempotent; call it when no other method is running."""
+        """End the process and release the archive. Idempotent; call it when no other method is running."""
         self.cancel()
         if self._process is not None and not self._process.close():  # it holds files open until it ends
             log.warning("The process of a query does not end.")

@@ -4,9 +4,9 @@
 
 The archive is that DuckDB file, or the PostgreSQL that LOOKBACK_HISTORY_DSN names (an environment variable,
 because it contains a password). The NATS login comes from NATS_USER, NATS_CREDS, … as everywhere. Results are
-sent in chunks; docs/history.md is the protocol. services/history/archiver.py copies the streams named after
-the file into the archive; PUMPS=pump has the decoder `pump` for payloads that are not JSON. With --again
-before them, it also decodes once more what the archive has of them already. Ends on SIGTERM.
+sent in chunks; docs/history.md is the protocol. services/history/archiver.py copies the streams in the
+arguments after the file into the archive. PUMPS=pump means that the decoder `pump` reads payloads that are
+not JSON. With --again before the streams, their archived messages are decoded once more. Ends on SIGTERM.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ class Limits:
     at_once: int = environment.HISTORY_AT_ONCE.default
     """Running queries; each has a process, and a thread that waits for it."""
     memory: int = environment.HISTORY_MEMORY.default
-    """Bytes of the process of a query, on top of what every process has."""
+    """Bytes of memory that a query's process may use, in addition to what every such process uses."""
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> "Limits":
@@ -161,7 +161,7 @@ class Question:
         asker = headers.get("Lookback-Asker")
         if asker is not None and not _ASKER.fullmatch(asker):
             raise _refused(f"'Lookback-Asker' is {asker[:80]!r}; use at most 64 letters, digits, _ and -.")
-        # Callers that do not identify themselves share one share per inbox root, if the inbox is their own
+        # Without Lookback-Asker, callers have a share per inbox root. An imported inbox does not identify one
         inbox = reply_subject(request)
         root = "" if inbox.startswith(IMPORTED) else inbox.rpartition(".")[0]
         return cls(
@@ -170,14 +170,14 @@ class Question:
 
 
 class Answer:
-    """A result in progress: what its caller has sent, and why it must end."""
+    """A result in progress: its caller's acknowledgements, and the error if it must end early."""
 
     def __init__(self, control: str, question: Question, inbox: str, seconds: float) -> None:
         self.control = control
         self.question = question
         self.inbox = inbox
         self.seconds = seconds
-        """Time left for the database."""
+        """Seconds left for the database."""
         self.work: asyncio.Future[Any] | None = None
         """The current or last step of its query, in a thread."""
         self.nothing: bytes | None = b"[]" if question.kind == JSON else None
@@ -207,7 +207,7 @@ class Answer:
                 self._news.set()
 
     def fail(self, code: str, text: str) -> None:
-        """End it, whatever it is doing."""
+        """End the result with this error, at any step. Only the first error counts."""
         if self.failure is None:
             self.failure = ServiceError(code, text)
             self.ended.set_result(None)
@@ -333,7 +333,7 @@ class History:
             await request.respond(body, {"Content-Type": JSON})
 
     async def _list_tables(self) -> bytes:
-        """The reply for everybody who asks while it is made and for some seconds after."""
+        """The reply to all requests that arrive while it is made, or within some seconds after."""
         began = time.monotonic()
         most = self._nats.max_payload - HEADERS
         listing = QueryProcess(self._processes, self._database, self._limits.seconds, most=most)
@@ -366,7 +366,7 @@ class History:
             query = QueryProcess(
                 self._processes,
                 self._database,
-                # Its own limit is for when this process is gone. Ours comes first and has a message
+                # Takes effect only if this service is gone; otherwise the service ends the query earlier
                 self._limits.seconds + 5,
                 question.sql,
                 question.parameters,
@@ -386,13 +386,13 @@ class History:
             del self._answers[control]
 
     def _extend(self, answer: Answer, turn: Turn) -> None:
-        """Give a query that does not end soon a turn for long queries, or end it."""
+        """Give a query that runs longer than BRIEF an ordinary turn, or end it."""
         if not turn.extend():
             busy = _busy(f"{self._turns.in_words(turn.asker)} This query had a turn of {BRIEF:g} s.")
             answer.fail(busy.code, busy.description)
 
     async def _close(self, answer: Answer, query: QueryProcess, turn: Turn) -> None:
-        """Remove everything of the query, and only then free its turn."""
+        """End the query's process, and only then free its turn."""
         try:
             await self._end(query, answer.work)
         finally:
@@ -460,7 +460,7 @@ class History:
             headers["Content-Type"] = answer.question.kind
             answer.sent += 1
         # publish() waits while the server does not accept earlier data: at most 2 MB are buffered.
-        # With a reply subject, the server reports when nobody listens at the inbox. For another account's
+        # With a reply subject, the server reports an inbox without subscribers. For another account's
         # inbox it does not, and would keep each reply subject for two minutes
         reply = answer.control if body and not answer.inbox.startswith(IMPORTED) else ""
         try:

@@ -53,7 +53,7 @@ class Turns:
     """The turns of one database. Everything happens on one event loop."""
 
     def __init__(self, at_once: int, patience: float) -> None:
-        """`patience`: seconds that a query waits for a turn at most."""
+        """`patience`: seconds that a query waits for a turn, at most."""
         self.at_once = at_once
         self.brief = max(1, at_once // 2)
         self._patience = patience

@@ -30,7 +30,7 @@ OURS = (
     "jetstream", "keys", "creds", "history.duckdb*", "lock", "server.json*", "nats-server*", "metrics.out",
     "history.out", "tokens.out", "comparison.out",
 )  # fmt: skip
-"""What the embedded server and the programs beside it keep in the data directory."""
+"""Patterns of the files of the embedded server and the programs beside it, in the data directory."""
 GRACE = 5.0  # seconds for JetStream to be shut down cleanly
 START_TIMEOUT = 8.0  # seconds to start, including recovery of the store
 HTTP_TIMEOUT = 1.0  # seconds
@@ -137,7 +137,7 @@ def start(
 ) -> tuple[Guarded, Ports]:
     """Start a server on the wished ports, or on free ones, and wait until its JetStream answers.
 
-    `accounts`: their part of the configuration. Browsers may connect from pages of `origins`
+    `accounts`: the accounts' part of the configuration. Browsers may connect from pages of `origins`
     (scheme://host:port); without any there is no websocket port. With `keep_url` the client port must be the
     wished one. The caller holds the directory's lock. Raises ServerError if the server does not start, or if
     `closing` is set meanwhile.
@@ -169,7 +169,7 @@ def start(
 
 
 def is_ready(data_dir: Path, ports: Ports) -> bool:
-    """True if the server of exactly this directory answers there, with JetStream recovered."""
+    """True if the server of exactly this directory answers at `ports`, with JetStream recovered."""
     with suppress(*monitoring.FAILURES):
         varz = monitoring.read(ports.monitoring_url, "/varz", HTTP_TIMEOUT)
         return varz.get("server_name") == server_name(data_dir) and (
@@ -182,7 +182,7 @@ def why_unwell(ports: Ports) -> str | None:
     """The server's own health error, such as a stream that it cannot write; None if it is healthy.
 
     After a failed write, for example on a full disk, a stream of nats-server accepts nothing until the server
-    restarts, even if there is room again. A server that does not answer gives None, too.
+    restarts, even if there is room again. Also None if the server does not answer.
     """
     with suppress(*monitoring.FAILURES):
         health = monitoring.read(ports.monitoring_url, "/healthz", HTTP_TIMEOUT)
@@ -192,7 +192,7 @@ def why_unwell(ports: Ports) -> str | None:
 
 
 def has_room(data_dir: Path) -> bool:
-    """True if a file of some size can be written there. A full disk, a quota or permissions may prevent
+    """True if a file of ROOM bytes can be written there. A full disk, a quota or permissions may prevent
     it."""
     try:
         with tempfile.TemporaryFile(dir=data_dir) as probe:
@@ -226,7 +226,7 @@ def _wait_ready(data_dir: Path, server: Guarded, closing: threading.Event) -> Po
 
 
 def last_ports(data_dir: Path) -> Ports | None:
-    """The server's last known ports."""
+    """The server's last known ports; None if there are none."""
     with suppress(OSError, ValueError, LookupError, TypeError):
         known = json.loads((data_dir / "server.json").read_text())
         client, monitoring, websocket = known["client"], known["monitoring"], known.get("websocket")
@@ -252,7 +252,7 @@ def read_config(data_dir: Path) -> dict[str, Any] | None:
 
 
 def write_config(data_dir: Path, config: Mapping[str, Any]) -> None:
-    """Write the configuration. Ask a running server to reload it."""
+    """Write the configuration. A running server applies it only when it reloads."""
     # the server's format includes JSON, but no \u
     write_private(_config_file(data_dir), json.dumps(config, ensure_ascii=False, indent=2))
 
