@@ -7,7 +7,7 @@
         feed.wait(10)
         print(feed.frame())
 
-Knows nothing of Streamlit: it works the same in a script or a notebook.
+Does not depend on Streamlit: it works the same in a script or a notebook.
 """
 
 from importlib import import_module

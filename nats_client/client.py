@@ -74,7 +74,7 @@ HOUSEKEEPING = 5.0  # seconds between checks for idle feeds, buckets and queries
 MOST_SEARCHES = 20
 """Searches that may be under way at the same time."""
 LAST = 2**63 - 1
-"""The greatest sequence that is asked for; the server has 64 bits without a sign."""
+"""The greatest sequence that is requested. The server's sequences are unsigned 64-bit integers."""
 
 
 class Client:
@@ -189,13 +189,13 @@ class Client:
         oldest come from there.
 
         where: an SQL expression over payload fields, named tokens, `_subject`, `_time` and `_seq`, such as
-        "level = 'error' AND ms > 100". Rows for which it is not true take no room. columns: names of computed
+        "level = 'error' AND ms > 100". Rows for which it is not true are not kept. columns: names of computed
         columns and their SQL expressions, such as {"kw": "w / 1000"}. docs/filters.md says what they may be.
 
-        end: when the look-back ends in place of now, with a time zone; milliseconds count. Such a feed reads
-        the messages stored before that time, from the stream and the archive, and holds no consumer once it
-        has them; then `health.ended` is true. Until that time has come it follows. It is closed if nobody
-        reads it while it loads.
+        end: the end of the look-back, instead of now: a time with a time zone, rounded down to the
+        millisecond. Such a feed reads the messages stored before `end`, from the stream and the archive. Once
+        it has them, it holds no consumer and `health.ended` is true. If `end` is in the future, the feed
+        follows until then. It is closed if it has no reader while it loads.
 
         Equal arguments return the same feed; a longer look-back extends it. Raises DurationError,
         SubjectError, SettingsError or SqlError if an argument is invalid, and ClosedError if the client is
@@ -236,10 +236,10 @@ class Client:
         return named(found, pattern.names)
 
     def playback(self, start: datetime, end: datetime) -> Playback:
-        """A playback of the stretch from `start` to before `end`, times with a time zone of which
-        milliseconds count. It stands at the start, until its play() is called; its feed() gives what it
-        shows. It ends when nobody holds it any more. Raises LookbackError if one of them is not such a time,
-        the end is still to come, or the start is not before it."""
+        """A playback of the stretch from `start` to before `end`, two times with a time zone, rounded down to
+        the millisecond. The playback stands at the start until its play() is called. Its feed() opens the
+        feeds that it plays. It ends when no reference to it is left. Raises LookbackError if `start` or `end`
+        is not such a time, if `end` is in the future, or if `start` is not before `end`."""
         first, last = _stored_before(start, "start"), _stored_before(end)
         if first >= last:
             raise LookbackError(f"The stretch from {start} to {end} ends before it starts.")
@@ -255,11 +255,11 @@ class Client:
 
     def values(self, bucket: str, *, end: datetime | None = None) -> Watch | PastBucket:
         """A watch of the key-value bucket `bucket`; its `snapshot()` maps keys to values. With `end`, a time
-        with a time zone of which milliseconds count: the values as of then, as far as the history of the
-        bucket reaches; `snapshot().unknown` names the keys for which it does not.
+        with a time zone, rounded down to the millisecond, these are the values as of then. They are known as
+        far as the bucket's history reaches; `snapshot().unknown` names the keys for which it does not.
 
         Calls with the same arguments return the same object. Raises SubjectError if the name is invalid,
-        LookbackError if the end is no such time, and ClosedError if the client is closed. A missing bucket
+        LookbackError if `end` is not such a time, and ClosedError if the client is closed. A missing bucket
         raises nothing: the watch is "stopped", and its health says why, until the bucket exists.
         """
         of = check_bucket(bucket), None if end is None else _stored_before(end)
@@ -285,10 +285,11 @@ class Client:
         return self._call(self._streams.streams())
 
     def consumers(self) -> Consumers:
-        """The consumers of all streams that the login may see, the furthest behind first, with the course of
-        their lag since somebody began to ask; it starts over after a minute without. One request per 256
-        consumers of a stream, at most 5,000 consumers in all. Streams that do not answer, or whose consumers
-        the login may not list, are named. Raises RequestFailed if the streams cannot be listed."""
+        """The consumers of all streams that the login may see, the furthest behind first. The course of their
+        lag begins with the first call, and starts over after a minute without a call. Sends one request per
+        256 consumers of a stream, and reads at most about 5,000 consumers in all. Streams that do not answer,
+        or whose consumers the login may not list, are named in the result. Raises RequestFailed if the
+        streams cannot be listed."""
         return self._call(self._consumers.newest(), CALL_TIMEOUT + WITHIN)
 
     def subjects(
@@ -302,10 +303,10 @@ class Client:
         """The number of subjects of `stream` that match `pattern`, and the message count of each.
 
         The server lists up to 100,000 in one reply, and blocks publishers to the stream for each: about 0.1 s
-        if it has 100,000 subjects, half a second if half a million. Between two replies there is as long a
-        pause. A stream with more than `most` subjects raises TooManySubjects instead. `progress` is called in
-        the client's thread, with how many are counted and how many there are. Raises SubjectError,
-        StreamNotFound, RequestFailed.
+        if it has 100,000 subjects, half a second if half a million. The client pauses between two replies for
+        as long as the last one took. A stream with more than `most` subjects raises TooManySubjects instead.
+        `progress` is called in the client's thread, with the number of subjects counted so far and in all.
+        Raises SubjectError, StreamNotFound, RequestFailed.
         """
         name, checked = check_stream_name(stream), check_filter(pattern)
         counting = list_subjects(self._connection, name, checked, most, progress)
@@ -323,10 +324,11 @@ class Client:
     def newest_each(
         self, streams: Sequence[str], *, within: float = 2.0, end: datetime | None = None
     ) -> dict[str, Newest | RequestFailed | None]:
-        """newest() of each of `streams`, requested concurrently; with `end`, which has a time zone, the
-        newest message that was stored before it. A stream that cannot be read has the error in place of its
-        message: RequestTimeout if it has not answered `within` that many seconds. Raises SubjectError,
-        LookbackError if `end` is no time, and ConnectionFailed if there is no connection."""
+        """The newest message of each of `streams` as in newest(), requested concurrently. With `end`, a time
+        with a time zone, it is the newest one stored before then. A stream that cannot be read has the error
+        in place of its message: RequestTimeout if it does not answer within `within` seconds. Raises
+        SubjectError, LookbackError if `end` is not such a time, and ConnectionFailed if there is no
+        connection."""
         names = [check_stream_name(stream) for stream in streams]
         if error := self.state.error:
             raise error
@@ -378,12 +380,12 @@ class Client:
         time: str | None = None,
         headers: Sequence[str] = (),
     ) -> FilteredPage:
-        """A page as stored_page() has it, of the messages for which `where` is true; of several rows in one
-        message, for one. `where`, `decoder`, `time`, `headers`: as in feed(). Messages that cannot be decoded
-        are not on the page, but counted.
+        """A page like that of stored_page(), of the messages for which `where` is true. If a message has
+        several rows, it must be true for at least one. `where`, `decoder`, `time`, `headers`: as in feed().
+        Messages that cannot be decoded are not on the page, but counted.
 
-        Only reading tells which messages those are. So it returns at once, and the page is read in the
-        background, however far that is, while somebody reads its `status`.
+        Each message must be read to evaluate `where`. So the call returns at once, and the page is read in
+        the background, however far that is, as long as a caller keeps reading its `status`.
 
         Raises SubjectError, SettingsError, SqlError; LookbackError if 20 searches are under way. Later errors
         are in its `error`.
@@ -425,8 +427,9 @@ class Client:
         return self._call(reader.next_to(message.seq))
 
     def sequence_at(self, stream: str, moment: datetime) -> int:
-        """The sequence of the first message that `stream` stored at or after `moment`, which has a time zone;
-        the one after its last if there is none. Raises LookbackError, and as stored_page() does."""
+        """The sequence of the first message that `stream` stored at or after `moment`, a time with a time
+        zone. If there is none, it is the sequence after the stream's last. Raises LookbackError if `moment`
+        is not such a time, and the errors of stored_page()."""
         reader = StoredMessages(self._connection, check_stream_name(stream))
         return self._call(reader.at_time(_stored_before(moment, "time")))
 
@@ -443,9 +446,9 @@ class Client:
         time: str | None = None,
         headers: Sequence[str] = (),
     ) -> Search:
-        """Search the messages of `stream` that match `subject` for `text`, in upper or lower case: in their
-        subject, headers and payload. Returns at once; the search continues in the background while somebody
-        reads its `status`, and ends after 1,000 messages found or 16 MB of them. It begins with the oldest
+        """Search for `text` in the subject, headers and payload of the messages of `stream` that match
+        `subject`, ignoring case. Returns at once; the search continues in the background while a caller
+        keeps reading its `status`. It ends after 1,000 messages found or 16 MB of them. It begins with the oldest
         message, or with the first stored at or after `start`, and ends with the newest, or before `end`.
         `where`, `decoder`, `time`, `headers`: as in feed().
 
@@ -524,8 +527,8 @@ class Client:
         request: bytes, a str, or anything that JSON can encode, such as `{"sql": ..., "parameters": {...}}`.
         timeout: seconds (up to 60) without a chunk after which the query fails. credit: maximum number of
         unacknowledged chunks; None for no limit. accept: the format of the chunks, "arrow" or "json". asker:
-        which of several users of this client asks, so that each gets a fair share of the service's turns; up
-        to 64 letters, digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError,
+        a name for the caller, if several share this client, so that each gets a fair share of the service's
+        turns; up to 64 letters, digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError,
         SettingsError; later errors are in the query's `error`.
         """
         asked = Request.of(subject, request, query_headers(credit, accept, asker))
@@ -692,8 +695,9 @@ class Client:
         self._memory.note(holder)  # if it was read meanwhile, it stays and counts again
 
     async def _close_unread(self, seconds: float, why: str, only: Holder | None = None) -> None:
-        """Close every feed, watch and query without a reader for `seconds`, which `why` says in words. With
-        `only`, just that one."""
+        """Close every feed, watch and query that has had no reader for `seconds`, and every feed that is
+        still loading and has had none for UNWANTED seconds. With `only`, close at most that holder. `why` is
+        the reason in the last event of each."""
         with self._finding:  # so that no caller gets one that is about to be closed
             limit = monotonic() - seconds
             held: list[Feed | Watch | PastBucket | Query] = [*self._feeds.values(), *self._watches.values()]
@@ -717,7 +721,8 @@ class Client:
 
 
 def _stored_before(time: datetime, what: str = "end") -> int:
-    """The end of a stretch, or its start, ns since the epoch, UTC. Raises LookbackError."""
+    """`time` as ns since the epoch, UTC, rounded down to the millisecond. Raises LookbackError if it has no
+    time zone or is not a time; `what` names it in the error."""
     try:
         if pd.isna(time):
             raise ValueError

@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 LEAST_MEMORY = 16 << 20
 """The smallest memory limit in bytes that still lets pages show anything."""
 LARGEST = 1 << 50
-"""Of a size in bytes, and of a number: what the system's own limits can hold."""
+"""Maximum of a size in bytes and of a number: the most that the system's own limits can hold."""
 LONGEST = 1e9
-"""Seconds: what clocks and timers can hold."""
+"""Maximum seconds: the most that clocks and timers can hold."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) *((?:[KMGT]i?)?B?)", re.IGNORECASE)
 _WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
@@ -33,15 +33,15 @@ _WORDS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """What the values of a setting are."""
+    """The kind of a setting's values: how they are read and shown."""
 
     type: str
-    """In words."""
+    """The kind in words, such as "size"."""
     unit: str
-    """In words; empty if it has none."""
+    """The unit in words, such as "seconds"; empty if there is none."""
     read: Callable[[str, Any], T]
-    """The value of the setting of this name, from a text or a value. Raises SettingsError, which says what to
-    set."""
+    """Converts the text or value that was given for the setting of this name. Raises SettingsError, which
+    says what to set."""
     text: Callable[[T], str] = str
     """How a value is shown, without its unit."""
 
@@ -157,7 +157,7 @@ class Setting(Generic[T]):
     whose: str
     """What reads it: "app", "demo" (the embedded server) or "history"."""
     otherwise: str = "none"
-    """In words, what holds if it is not set and there is no default."""
+    """In words, what is used if it is not set and has no default."""
     secret: bool = False
     """True if its value is never shown."""
 
@@ -215,7 +215,7 @@ ARCHIVE_EVERY = Setting("LOOKBACK_ARCHIVE_EVERY", SECONDS, 300.0, "history")
 ARCHIVE_DAYS = Setting("LOOKBACK_ARCHIVE_DAYS", number("days", 36_500), 30, "history")
 
 SETTINGS: tuple[Setting[Any], ...] = tuple(each for each in globals().values() if isinstance(each, Setting))
-"""All of them, in the order of docs/settings.md."""
+"""All settings of this module, in the order of docs/settings.md."""
 
 
 def check(env: Mapping[str, str] | None = None) -> None:

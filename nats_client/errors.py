@@ -2,7 +2,7 @@
 
 LookbackError
 ├── SettingsError           a setting is unknown or invalid, or contradicts another
-├── DurationError           a look-back is no duration such as "5m" or "PT5M"
+├── DurationError           a look-back is not a duration such as "5m" or "PT5M"
 ├── SubjectError            NATS does not allow a subject or filter
 ├── ConnectionFailed        no connection to NATS; the client retries
 │   ├── ServerUnreachable   no NATS server answers at the address
@@ -28,7 +28,7 @@ LookbackError
 ├── SqlError                SQL is wrong, uses what it may not, or reached a limit
 │   ├── SqlColumnError      SQL names a column that no row has; also a ColumnError
 │   └── SqlEnded            the process of a query was ended by somebody else
-├── ThresholdError          a threshold is no condition such as 90 or "< 10"
+├── ThresholdError          a threshold is not a condition such as 90 or "< 10"
 ├── NotSignedIn             the viewer is not signed in, or has no role
 └── ClosedError             the client, feed, watch or query has been closed
 """
@@ -159,15 +159,15 @@ class SqlError(LookbackError):
     def __init__(
         self, what: str, *, line: int | None = None, column: int | None = None, within: str = ""
     ) -> None:
-        """`within`: what the SQL is called, for the sentence."""
+        """`within`: a name for the SQL, with which the error's text begins."""
         place = f"Line {line}, column {column}: " if line is not None else ""
         super().__init__(f"{within}: {place}{what}" if within else f"{place}{what}")
         self.what = what
         """The sentence without the place."""
         self.line = line
-        """Where the mistake is, from 1; None if it has no place."""
+        """The line of the mistake, from 1; None if unknown."""
         self.column = column
-        """Character of that line, from 1; None if it has no place."""
+        """The character of that line, from 1; None if unknown."""
 
 
 class SqlColumnError(SqlError, ColumnError):

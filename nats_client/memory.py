@@ -17,7 +17,7 @@ from typing import Any, Protocol
 UNREAD = 60.0
 """Seconds without a reader after which a holder may be closed when memory is short."""
 READ_EVERY = 0.25
-"""Seconds between two times at which a waiting caller counts as a reader."""
+"""Seconds between two updates of a holder's `last_read` while a caller waits for it."""
 AIM = 0.9
 """Share of the ceiling that may stay in use after making room, so that the next message does not trigger it
 again."""
@@ -131,8 +131,8 @@ class Memory:
         self._total = sum(self._held.values())
 
     def _make_room(self) -> list[tuple[Evict, Holder]]:
-        """Shrink the largest. Returns what is to be closed once the lock is released, because that may call
-        leave()."""
+        """Select the unread holders, and shrink the largest others if that is not enough. Returns the unread
+        ones. The caller closes them once the lock is released, because that may call leave()."""
         self._count()
         unread: list[tuple[Evict, Holder]] = []
         aim, now = int(self.ceiling * AIM), time.monotonic()

@@ -1,14 +1,14 @@
-"""Processes for work that cannot be interrupted or held to its memory in the process that wants it.
+"""Child processes for work that cannot be interrupted, or limited in memory, within the calling process.
 
-Each runs once, has limits of the operating system, and can be killed.
+Each runs once, under limits that the operating system enforces, and can be killed.
 
     this process --- control socket --- fork server       python -m nats_client.processes BYTES MODULE …
           |                                | fork         has imported the modules
           +------ a socket for each ---- process          calls work() of the first one; single use
 
 The fork server has no threads, so forking is safe. A fork takes some ms; a new interpreter with its imports
-takes a third of a second. For each process it has a second socket. When that is closed, which the kernel does
-if this process dies, it kills the process.
+takes a third of a second. The fork server has a second socket for each process, and kills the process when
+that socket is closed. The kernel closes it if this process dies.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 YOUNG = 1.0
 """Seconds after which a process gets the lowest priority."""
 LEAST_URGENT = 19
-"""See nice(1)."""
+"""The lowest priority; see nice(1)."""
 LOOK_EVERY = 0.1
 """Seconds between two checks of memory."""
 OURS = ("NATS_", "LOOKBACK_")
@@ -65,7 +65,7 @@ class ProcessEnded(Exception):  # noqa: N818 - a state
 
     @property
     def out_of_memory(self) -> bool:
-        """True if it needed more memory than it may have, or more stack."""
+        """True if it needed more memory or stack than it may have."""
         return self.reason in OUT_OF_MEMORY
 
     @property
@@ -78,9 +78,9 @@ class Processes:
     """A fork server. Started on first use, and again if it has ended. Thread-safe."""
 
     def __init__(self, *modules: str, memory: int) -> None:
-        """The first of the `modules` has a function work(channel, files), which runs as the process; all are
-        imported before. `memory`: bytes of its own that a process may have resident, shared ones apart, on
-        top of what every process has."""
+        """The first of the `modules` has a function work(channel, files), which runs as the process. The fork
+        server imports all of them before it forks. `memory`: resident bytes that a process may have, without
+        shared memory, in addition to those of the fork server."""
         self._modules = modules
         self.memory = memory
         self._lock = threading.Lock()
@@ -88,7 +88,8 @@ class Processes:
         self._control: socket.socket | None = None
 
     def start(self, files: Sequence[int] = ()) -> "Process":
-        """Start a process, which gets these file descriptors. Raises ProcessEnded."""
+        """Start a process and pass it the file descriptors `files`, at most MOST_FILES. Raises
+        ProcessEnded."""
         for _ in range(2):
             ours, theirs = socket.socketpair()
             life, its_life = socket.socketpair()
@@ -160,7 +161,7 @@ class Process:
             raise self._ended() from None
 
     def receive(self, most: int) -> bytes:
-        """Wait for its next message, of at most so many bytes. Raises ProcessEnded."""
+        """Wait for its next message, of at most `most` bytes. Raises ProcessEnded."""
         try:
             return self._channel.recv_bytes(most)
         except (EOFError, OSError):
@@ -179,8 +180,9 @@ class Process:
                         end.shutdown(way)
 
     def close(self, *, wait: bool = True) -> bool:
-        """Kill it and close everything of it. Idempotent; call it when no other method is running. Returns
-        False if it does not end. `wait`: until the kernel has closed its files."""
+        """Kill it and close its sockets. Idempotent; call it when no other method is running. With `wait`,
+        wait until the kernel has closed the files of the process; returns False if the process does not end
+        in time."""
         self.kill()
         ended = True
         if wait and self._life is not None:
@@ -216,15 +218,16 @@ class _Child:
         self._gave_way = False
 
     def age(self) -> None:
-        """Lower the priority once it is no longer young, for all its threads, which are in its process
-        group."""
+        """Lower the priority of the process once it is older than YOUNG. Its threads are in its process
+        group, so theirs is lowered too."""
         if not self._gave_way and time.monotonic() > self._since + YOUNG:
             self._gave_way = True
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PGRP, self.pid, LEAST_URGENT)
 
     def is_larger(self, nbytes: int) -> bool:
-        """True if it has more memory. A limit that the system itself enforces takes effect earlier."""
+        """True if it has more than `nbytes` of memory, which is then its reason. A limit that the system
+        itself enforces takes effect earlier."""
         with contextlib.suppress(psutil.Error):
             if _memory_of(self.pid) > nbytes:
                 self.reason = "memory"
@@ -234,7 +237,7 @@ class _Child:
 
 def main() -> None:
     """The fork server. Runs until its control socket is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches who started it, which then stops this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which then ends this process
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     memory, modules = int(sys.argv[1]), [import_module(name) for name in sys.argv[2:]]
     most = memory + _memory_of(os.getpid())
@@ -252,7 +255,7 @@ def main() -> None:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 children.remove(child)
-                with contextlib.suppress(OSError):  # who started it may have closed it already
+                with contextlib.suppress(OSError):  # the parent may have closed it already
                     child.life.send((child.reason or str(os.waitstatus_to_exitcode(status))).encode())
                 child.life.close()
         if control in ready:
@@ -264,7 +267,7 @@ def main() -> None:
             talk, life, *files = given
             try:
                 pid = os.fork()
-            except OSError:  # the system has no room for it; who asked sees both sockets close
+            except OSError:  # too little memory, or too many processes; the caller sees both sockets close
                 pid = -1
             if pid == 0:
                 os.close(life)
@@ -280,7 +283,7 @@ def main() -> None:
 
 
 def _memory_of(pid: int) -> int:
-    """Resident bytes, without those of files and of memory that is shared, where the system tells them."""
+    """Resident bytes, without files and shared memory where the system reports those."""
     info = psutil.Process(pid).memory_info()
     return int(info.rss - getattr(info, "shared", 0))
 
@@ -292,7 +295,7 @@ def _be_one(module: Any, talk: int, files: list[int]) -> None:
         with contextlib.suppress(EOFError, OSError), Connection(talk) as channel:
             if sys.platform == "linux":
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                with contextlib.suppress(OSError):  # if the machine runs out of memory, this one goes first
+                with contextlib.suppress(OSError):  # if memory runs out, the kernel kills this one first
                     Path("/proc/self/oom_score_adj").write_text("1000")
             os.setpgid(0, 0)
             module.work(channel, files)
@@ -308,7 +311,7 @@ def bound(*, address_space: int, seconds: float, file_size: int) -> None:
     processor = math.ceil(seconds)
     for limit, soft, hard in (
         (resource.RLIMIT_AS, space := psutil.Process().memory_info().vms + address_space, space),
-        (resource.RLIMIT_CPU, processor, processor + 1),  # at the soft one it is SIGXCPU, which says why
+        (resource.RLIMIT_CPU, processor, processor + 1),  # the soft limit sends SIGXCPU, which shows the reason
         (resource.RLIMIT_FSIZE, file_size, file_size),
         (resource.RLIMIT_CORE, 0, 0),
     ):

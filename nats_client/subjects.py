@@ -13,7 +13,7 @@ LONGEST = 1000
 """Maximum bytes of a subject or filter. A control line of more than 4,096 bytes makes the server close the
 connection, which all viewers share."""
 MOST_FILTERS = 16
-"""Subject filters of one feed."""
+"""Maximum number of subject filters of one feed."""
 LONGEST_NAME = 255
 """Maximum bytes of a stream's name, as in the server (JSMaxNameLen)."""
 
@@ -98,8 +98,8 @@ class Pattern(NamedTuple):
     """A filter, and the names of its tokens."""
 
     filter: str
-    """The filter for NATS, with wildcards in place of the named tokens. Of parse_patterns() it may be several
-    filters, separated by spaces, which no filter contains."""
+    """The filter for NATS, with wildcards in place of the named tokens. From parse_patterns(), it may be
+    several filters, separated by spaces. A filter itself contains no space."""
     names: tuple[str, ...] = ()
     """One name per token of the filter, "" for a token without one. Empty if no token has a name."""
 
@@ -138,8 +138,8 @@ def parse_pattern(subject: str) -> Pattern:
 
 
 def parse_patterns(subjects: str | Sequence[str]) -> Pattern:
-    """Parse one filter with named tokens, or several, which must have the same names in the same places. Of
-    several, those within another are left out, and their order does not matter. Raises SubjectError."""
+    """Parse one filter with named tokens, or several, which must have the same names in the same places. A
+    filter within another is left out, and the order of filters does not matter. Raises SubjectError."""
     if isinstance(subjects, str):
         return parse_pattern(subjects)
     if not subjects:
