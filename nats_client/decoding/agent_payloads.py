@@ -1,4 +1,4 @@
-"""Decodes what the agents Telegraf and Fluent Bit send, whichever of their formats is set."""
+"""Decodes payloads of the agents Telegraf and Fluent Bit, in any of the formats that they can send."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Decodes Arrow IPC, streams and files: each row of a record batch is a row.
 
-The library trusts what a payload says about itself: compressed buffers name the size to reserve, and some
-types have lengths without bytes. So both are checked before values are made.
+PyArrow trusts the payload. A compressed buffer states how much memory to reserve for it, and some types have
+a length but no bytes. So both are checked before any value is created.
 """
 
 import struct
@@ -76,7 +76,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _names(names: list[str]) -> list[str]:
-    """The names, made different from one another."""
+    """The names, made unique: a name that is already taken gets a ' at its end."""
     found: dict[str, None] = {}
     for each in names:
         name = each
@@ -91,7 +91,7 @@ class _Types:
         self._left = MOST_FIELDS
 
     def check(self, schema: Any) -> None:
-        """Raises ValueError if the schema has too many fields, or one whose length is not bounded by its
+        """Raises ValueError if the schema has too many fields, or a field whose length is not bounded by its
         bytes."""
         for field in schema:
             kind = field.type
@@ -161,19 +161,19 @@ class _Table:
         return self._place + offset if offset else None
 
     def number(self, field: int, form: str) -> int:
-        """A number; 0 if it is not there."""
+        """The number in a field; 0 if the field is absent."""
         place = self._at(field)
         return 0 if place is None else int(struct.unpack_from(f"<{form}", self._data, place)[0])
 
     def table(self, field: int) -> "_Table | None":
-        """A table within this one; None if it is not there."""
+        """The table in a field; None if the field is absent."""
         place = self._at(field)
         if place is None:
             return None
         return _Table(self._data, place + struct.unpack_from("<I", self._data, place)[0])
 
     def buffers(self, field: int) -> list[int]:
-        """Offsets of the buffers in a vector of them that are not empty."""
+        """Offsets of the buffers in a field, without the empty ones."""
         place = self._at(field)
         if place is None:
             return []

@@ -1,6 +1,6 @@
-"""Finds out the format of each payload, from the message's headers and its first bytes.
+"""Recognises the format of each payload, from the message's headers and the first bytes.
 
-The column `_format` says what a message was taken for.
+The column `_format` contains the recognised format.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from .msgpack_payloads import read_msgpack
 from .text_payloads import read_text
 
 FORMAT = "_format"
-"""The column with the format."""
+"""The column with the recognised format."""
 _TYPES = {
     "application/json": "json",
     "text/json": "json",
@@ -74,7 +74,7 @@ def read_auto(payload: bytes, subject: str, headers: Headers) -> Any:
 
 
 def taken_for(payload: bytes, headers: Headers) -> tuple[str, Any]:
-    """The name of a payload's format, and its value. Raises ValueError if it is none that is known."""
+    """The name of a payload's format, and its value. Raises ValueError if no known format fits."""
     said = headers.get("content-type", "").partition(";")[0].strip().lower()
     if (event := event_of(payload, headers, inner)) is not None:
         return "cloudevents", event
@@ -99,7 +99,7 @@ def inner(payload: bytes, said: str) -> tuple[str, Any]:
 
 
 def _shaped(name: str, value: Any) -> tuple[str, Any]:
-    """What agents and others put into JSON and MessagePack."""
+    """The format and value, after a check for the conventions of Telegraf, Fluent Bit and CloudEvents."""
     if name in ("json", "msgpack", "cbor"):
         if (rows := telegraf_rows(value)) is not None:
             return "telegraf", rows
@@ -141,7 +141,7 @@ def _recognised(payload: bytes) -> tuple[str, Any]:
 
 
 def _text(payload: bytes) -> str | None:
-    """The payload as text; None if it is none."""
+    """The payload as text; None if it is not text."""
     try:
         text = payload.decode()
     except UnicodeDecodeError:
@@ -152,11 +152,11 @@ def _text(payload: bytes) -> str | None:
 
 
 def _binary(payload: bytes) -> tuple[str, Any]:
-    """MessagePack or CBOR, if it is an array or a map. Of a single number or text, too many bytes that mean
-    something else would be taken for one."""
+    """The value of MessagePack or CBOR, if it is an array or a map. Single numbers and texts are not
+    accepted, because too many other payloads look like one."""
     first = payload[0]
     kinds = {"msgpack": 0x80 <= first <= 0x9F or 0xDC <= first <= 0xDF, "cbor": 0x80 <= first <= 0xBF}
-    kinds["cbor"] |= payload.startswith(b"\xd9\xd9\xf7")  # says that it is CBOR
+    kinds["cbor"] |= payload.startswith(b"\xd9\xd9\xf7")  # the tag of self-described CBOR
     for name, possible in kinds.items():
         if possible:
             try:

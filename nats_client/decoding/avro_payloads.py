@@ -2,8 +2,8 @@
 
 Messages with the schema of a file are bare values, or the single-object encoding with its fingerprint.
 
-The library trusts its schemas: one that contains itself overflows the stack, and items without bytes are
-repeated without end. So each schema is checked first, and each block is decompressed here.
+fastavro trusts its schemas: a recursive schema overflows the stack, and items without bytes can be repeated
+without limit. So each schema is checked first, and each block is decompressed here, up to a limit.
 """
 
 import io
@@ -118,7 +118,8 @@ def _schema_of(text: bytes) -> Any:
 
 
 def _checked(written: Any, *, repeated: bool) -> Any:
-    """Parse a schema, if it is safe to use for one value, or for many. Raises ValueError otherwise."""
+    """Parse a schema. Raises ValueError if it is not safe to use for one value or, if `repeated`, for
+    many."""
     import fastavro
 
     _Check().visit(written, "", 0, (), repeated)
@@ -126,7 +127,7 @@ def _checked(written: Any, *, repeated: bool) -> Any:
 
 
 class _Check:
-    """Follows each type of a schema to its ends."""
+    """Visits every type of a schema, with all types nested in it."""
 
     def __init__(self) -> None:
         self._left = MOST_TYPES
@@ -140,7 +141,7 @@ class _Check:
             raise ValueError(f"an Avro schema of more than {MOST_TYPES} types or {DEEPEST_SCHEMA} levels")
         if isinstance(schema, list):
             for each in schema:
-                # One byte at least says which of them it is.
+                # A null in a union has a byte: the index of its branch.
                 self.visit(each, space, depth + 1, within, False if each == "null" else repeated)
             return
         kind = schema.get("type") if isinstance(schema, dict) else schema

@@ -32,7 +32,7 @@ def read_cbor(payload: bytes) -> Any:
     except Exception as error:
         raise ValueError(f"not CBOR: {str(error)[:100] or type(error).__name__}") from None
     if len(values) > 1 and not all(isinstance(value, dict | list) for value in values):
-        # Of any text, each character would be a number.
+        # Otherwise any text would be accepted, with a number for each character.
         raise ValueError("not CBOR: more follows after a value that is no array or map")
     return plain(values[0] if len(values) == 1 else values, len(payload))
 

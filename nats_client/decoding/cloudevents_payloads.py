@@ -19,7 +19,7 @@ value."""
 
 
 def read_event(value: Any) -> Any:
-    """The event, or the events, that a JSON value in structured mode is; None if it is something else."""
+    """The event or events of a JSON value in structured mode; None if the value is something else."""
     if (
         type(value) is list
         and value
@@ -30,7 +30,8 @@ def read_event(value: Any) -> Any:
 
 
 def event_of(payload: bytes, headers: Headers, inner: Inner) -> Any:
-    """The event of a message in binary mode; None if its headers are not those of one. Raises ValueError."""
+    """The event of a message in binary mode; None if its headers are not those of an event. Raises
+    ValueError."""
     attributes = {
         name[len(PREFIX) :]: unquote(text) for name, text in headers.items() if name.startswith(PREFIX)
     }
@@ -67,7 +68,7 @@ def _json_or_text(payload: bytes, said: str) -> tuple[str, Any]:
 
 
 def _message(payload: bytes, subject: str, headers: Headers) -> Any:
-    """Decode one message. Raises ValueError if it is no event."""
+    """Decode one message. Raises ValueError if it is not an event."""
     event = event_of(payload, headers, _json_or_text)
     if event is None:
         event = read_event(read_json(payload))

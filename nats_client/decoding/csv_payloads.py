@@ -13,8 +13,8 @@ MOST_FIELDS = 256
 
 
 def read_csv(payload: bytes, names: list[str] | None = None) -> Any:
-    """Decode one payload into an array of objects. Numbers are numbers and empty fields are null. Raises
-    ValueError."""
+    """Decode one payload into an array of objects. Numeric fields become numbers and empty fields become
+    None. Raises ValueError."""
     try:
         text = payload.decode("utf-8-sig").rstrip("\0\r\n")
     except UnicodeDecodeError:
@@ -38,8 +38,8 @@ def read_csv(payload: bytes, names: list[str] | None = None) -> Any:
 
 
 def csv_value(text: str) -> Any:
-    """A number if the text is one and would be written the same, None if it is empty, else the text. So codes
-    such as 007 stay texts."""
+    """The value of a field: None if it is blank, a number if it is one, otherwise the text. Numbers with
+    leading zeros or a plus sign stay texts, such as the code 007, and so do integers of 19 or more digits."""
     text = text.strip()
     if not text:
         return None

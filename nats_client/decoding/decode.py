@@ -24,24 +24,24 @@ _HEADER = re.compile(r"[!-9;-~]{1,200}")
 MOST_ROWS = 1_000_000
 """Maximum rows of one message."""
 MOST_UNPACKED = 1 << 26
-"""Maximum bytes that the messages of one batch may have more than they were sent with, after
-decompression."""
+"""Maximum bytes of all compressed payloads of one batch, after decompression."""
 
 
 def decode(
     raw: Raw, decoder: str, time_field: str | None, headers: Sequence[str] = ()
 ) -> tuple[Batch, list[Malformed], int]:
     """Decode `raw`. Returns the rows, at most 10 samples of malformed messages, and the number of malformed
-    messages. Raises ValueError if they need too much memory or time at once, so that the caller decodes them
-    one at a time; and what a library raises.
+    messages. Raises ValueError if they need too much memory or time at once; the caller then decodes them one
+    at a time. Exceptions of the decoding libraries are not caught.
 
     An object becomes one row, an array one row per item, a scalar a row with the column `value`. With a
-    `time_field`, that field of the payload is the row's time: ISO 8601, or a number of seconds, milliseconds,
-    microseconds or nanoseconds since the epoch, also as text; its size decides which. "params.ts" is a field
-    of a nested object. Times without a zone are in UTC, or in the zone after an @: "ts@Europe/Berlin". A row
-    without a readable time is malformed. An empty payload becomes a row without fields, at the storage time.
-    Each of `headers` is a column with the text of that header, in any case, or a time if all are in ISO 8601.
-    Fields with the name of an ENVELOPE column or of such a header become `payload{name}`.
+    `time_field`, that field of the payload is the row's time: ISO 8601, or a number since the epoch, also as
+    text. The size of the number decides between seconds, milliseconds, microseconds and nanoseconds.
+    "params.ts" is a field of a nested object. Times without a zone are in UTC, or in the zone after an @:
+    "ts@Europe/Berlin". A row without a readable time is malformed. An empty payload becomes a row without
+    fields, at the storage time. Each of `headers` becomes a column with the texts of that header, or with
+    times if all texts are in ISO 8601. The names of headers are matched in any case. Fields with the name of
+    an ENVELOPE column or of such a header become `payload{name}`.
     """
     reads = decoder_of(decoder)
     taken = {*ENVELOPE, *headers}
@@ -96,18 +96,19 @@ def decode(
 
 
 def read_values(raw: Raw, decoder: str) -> list[Answer]:
-    """The value of each message, as the `decoder` reads it, and not in columns; or why there is none."""
+    """The value of each message as the `decoder` returns it, not in columns; or the reason why it has
+    none."""
     try:
         return list(_values(raw, decoder_of(decoder)))
     except Exception as error:
-        if len(raw) > 1:  # one payload must not take the others with it
+        if len(raw) > 1:  # one bad payload must not make the others fail
             return [answer for one in raw.split() for answer in read_values(one, decoder)]
         return [(False, str(error) if isinstance(error, ValueError) else repr(error))]
 
 
 def read_value(payload: bytes, subject: str, headers: Mapping[str, str], decoder: str) -> Any:
-    """The value of one payload, as the `decoder` reads it, and not in columns. Raises ValueError, and what a
-    library raises."""
+    """The value of one payload as the `decoder` returns it, not in columns. Raises ValueError. Exceptions of
+    the decoding libraries are not caught."""
     raw = Raw([0], [0], [subject], [payload], {0: dict(headers)} if headers else {})
     for good, value in _values(raw, decoder_of(decoder)):
         if not good:
@@ -117,8 +118,8 @@ def read_value(payload: bytes, subject: str, headers: Mapping[str, str], decoder
 
 
 def check_headers(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the `names` of headers as a tuple. Raises SettingsError if one cannot be that of a header or of
-    a column."""
+    """Return the `names` of headers as a tuple, each once. Raises SettingsError if there are more than
+    MOST_HEADERS, or if a name is not valid for a header or is that of an ENVELOPE column."""
     if isinstance(names, str) or len(names) > MOST_HEADERS:
         raise SettingsError(f"headers is a tuple of at most {MOST_HEADERS} names, such as ('traceparent',).")
     for name in names:
@@ -128,7 +129,7 @@ def check_headers(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _header_columns(raw: Raw, at: Sequence[int], names: Sequence[str]) -> dict[str, Values]:
-    """One column per header, with a value for the messages at these places."""
+    """One column per header, with one value for each message index in `at`."""
     found: dict[str, Values] = {}
     if not names:
         return found
@@ -159,7 +160,7 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
     received = np.asarray(raw.received, dtype=np.int64)
     time = received
     if time_field is not None:
-        own = columns.values.get(time_field)  # not if it is nested or has a zone
+        own = columns.values.get(time_field)  # None for a nested field, or one with a zone
         times = own_times(own) if own is not None else None
         if times is None:
             return None
@@ -179,7 +180,8 @@ def _by_column(raw: Raw, reads: Decoder, time_field: str | None, taken: Collecti
 
 
 def _headers_name_format(raw: Raw, reads: Decoder) -> bool:
-    """True if headers may say how to decode a message, so that faster ways do not do."""
+    """True if headers may decide how to decode a message. Then the faster ways, which do not read headers,
+    cannot be used."""
     return reads.message is not None and any(
         name[:3].lower() == "ce-" or name[:8].lower() == "content-"
         for headers in raw.headers.values()
@@ -212,7 +214,7 @@ def _each(raw: Raw, reads: Decoder, bad: list[tuple[int, str]]) -> tuple[list[Ro
 
 
 def _values(raw: Raw, reads: Decoder) -> Iterable[Answer]:
-    """The value of each message, or why there is none."""
+    """The value of each message, or the reason why it has none."""
     if reads.many is not None:
         ready = [_unpacked(raw, i) for i in range(len(raw))]
         asked = [i for i, (good, payload, _) in enumerate(ready) if good and payload]
@@ -249,8 +251,8 @@ def _one_by_one(raw: Raw, reads: Decoder) -> Iterable[Answer]:
 
 
 def _unpacked(raw: Raw, i: int) -> tuple[bool, Any, Headers]:
-    """True, the payload of a message without compression and its headers in lower case; or False and why it
-    cannot be had."""
+    """True, the decompressed payload of a message and its headers by their names in lower case. If the
+    payload cannot be decompressed: False, the reason and the headers."""
     payload = raw.payload[i]
     sent = raw.headers.get(raw.seq[i]) if raw.headers else None
     headers = {name.lower(): text for name, text in sent.items()} if sent else {}

@@ -39,19 +39,19 @@ class Decoder:
     a row with the column `value`."""
 
     one: Callable[[bytes], Any]
-    """Decode one payload to a value as in JSON. Raises ValueError, which says what is wrong."""
+    """Decode one payload to a value as in JSON. Raises ValueError with the reason."""
     rows: Callable[[Sequence[bytes]], list[Row] | None] = _none
     """A faster way: decode many payloads at once, if each is an object; None otherwise."""
     columns: Callable[[Sequence[bytes], int, int], Columns | None] = _none
     """The fastest way: decode many payloads into columns. None if a text has more bytes than the second
-    argument, if a number is as large as the third, or if anything is unusual. Both faster ways must have the
-    same result as `one`."""
+    argument, if the size of a number is at least the third, or if anything is unusual. Both faster ways must
+    have the same result as `one`."""
     message: Callable[[bytes, str, Headers], Any] | None = None
     """Decode one payload with the message's subject and headers, in place of `one`. The names of the headers
     are in lower case."""
     many: Callable[[Sequence[Question]], list[Answer]] | None = None
     """Decode many messages, in place of `one`, without raising."""
     needs_options: bool = False
-    """True if it cannot decode anything without options."""
+    """True if the decoder cannot decode anything without options."""
     configured: "Callable[[str], Decoder] | None" = None
     """The same decoder with options, the text after the colon in its name. Raises SettingsError."""

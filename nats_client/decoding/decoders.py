@@ -55,8 +55,8 @@ def decoder_of(name: str) -> Decoder:
 
 def check_decoder(name: str) -> str:
     """Return `name` if there is such a decoder: one of DECODERS, with options after a colon where it takes
-    some, or a file of the folder of decoders. If files of that folder decide what it does, the name gets
-    their state after a "#", so that feeds read again what was decoded with a file that was edited since.
+    some, or a file of the folder of decoders. If the decoder depends on a file of that folder, the name gets
+    the file's modification time after a "#". So after an edit of the file, feeds decode the messages again.
     Raises SettingsError if there is no such decoder, or its options are not valid."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME:
         raise SettingsError(f"A decoder is named by at most {LONGEST_NAME} characters.")
@@ -78,8 +78,8 @@ def check_decoder(name: str) -> str:
 
 
 def reads_whole(name: str) -> str:
-    """The name of the decoder that reads all of a payload, where the one with this `name` reads the rows of
-    an array in it."""
+    """The name of the decoder that reads the whole payload: `name` without the path of an array, if it has
+    one."""
     base, colon, _ = name.partition(":")
     return base if colon and base in BY_PATH else name
 

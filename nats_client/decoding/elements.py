@@ -39,9 +39,9 @@ def check_path(name: str, path: str) -> list[str]:
 
 def elements_at(value: Any, keys: list[str]) -> list[Any]:
     """One row per element of the array at the path `keys`: its fields, or the column `value` if it is no
-    object, and the single values of the objects around it. Several values, one after the other or in an array
-    on the way, have the rows of all. An element's field comes first: one around it with the same name gets
-    " (2)" at its end. Raises ValueError if there is no array."""
+    object, and the single values of the objects around it. If the payload has several values, or the path
+    leads through an array, the rows of all of them are returned. A field around the array that has the name
+    of an element's field gets " (2)" at its end. Raises ValueError if there is no array."""
     found = [part for each in (value if type(value) is list else [value]) for part in _arrays(each, keys, "")]
     count = sum(len(items) for items, _ in found)
     if count > MOST_ELEMENTS:
@@ -54,8 +54,8 @@ def elements_at(value: Any, keys: list[str]) -> list[Any]:
 
 
 def _arrays(value: Any, keys: list[str], path: str) -> Iterator[tuple[list[Any], tuple[Row, ...]]]:
-    """Each array at the path, and the fields around it by their dotted names, of each object. `path`: where
-    `value` is."""
+    """Each array at the path `keys`, with the fields of each object around it by their dotted names. `path`
+    is the path of `value` itself. Raises ValueError if there is no array."""
     if type(value) is not dict:
         raise ValueError(_what_is_there(value, keys, path))
     whole = ".".join(keys)
@@ -75,7 +75,7 @@ def _arrays(value: Any, keys: list[str], path: str) -> Iterator[tuple[list[Any],
 
 
 def _around(fields: Row, path: str) -> Row:
-    """The single values among the fields of an object, and of those in it, by their dotted names."""
+    """The single values of an object and of the objects nested in it, by their dotted names."""
     found: Row = {}
     waiting = deque([(path, fields, 0)])
     while waiting:

@@ -59,7 +59,7 @@ def read_columns(payloads: Sequence[bytes], longest: int, exact: int) -> Columns
         return None
     if table.num_rows != len(payloads) or set(table.column_names) != set(first):
         return None
-    # Arrow does not tell an explicit null from a missing field.
+    # Arrow does not distinguish an explicit null from a missing field.
     nulls = sum(table[name].null_count for name in first)
     written = _written_nulls(text, table) if nulls else 0
     if written not in (0, nulls):
@@ -119,7 +119,7 @@ def _numbers(column: pa.Array, exact: int) -> Floats | None:
     elif not (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
         return None
     values: Floats = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    bad = ~(np.abs(values) < exact)  # NaN among them
+    bad = ~(np.abs(values) < exact)  # true for NaN, too
     return None if np.count_nonzero(bad) > column.null_count else values
 
 

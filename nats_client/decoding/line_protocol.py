@@ -96,7 +96,7 @@ def _plain(text: str) -> str:
 
 
 def _free(name: str, row: dict[str, Any]) -> str:
-    """`name`, or a longer one if a tag and a field have the same."""
+    """`name`, with a ' at its end if the row already has a column of that name."""
     while name in row:
         name += "'"
     return name

@@ -18,7 +18,8 @@ def read_msgpack(payload: bytes) -> Any:
         "max_buffer_size": max(len(payload), 1),
     }
     try:
-        # A count reserves memory before its items are read. So first make sure that all items are there.
+        # The library reserves memory by an array's count before it reads the items. So check first that all
+        # items are present.
         checked = msgpack.Unpacker(**options)
         checked.feed(payload)
         while checked.tell() < len(payload):
@@ -31,7 +32,7 @@ def read_msgpack(payload: bytes) -> Any:
     except Exception as error:
         raise ValueError(f"not MessagePack: {str(error)[:100] or type(error).__name__}") from None
     if len(values) > 1 and not all(isinstance(value, dict | list) for value in values):
-        # Of any text, each character would be a number.
+        # Otherwise any text would be accepted, with a number for each character.
         raise ValueError("not MessagePack: more follows after a value that is no array or map")
     return plain(values[0] if len(values) == 1 else values, len(payload))
 

@@ -1,7 +1,7 @@
-"""Decoders of one's own: a file NAME.py in the folder, with a function decode(payload).
+"""Custom decoders: each is a file NAME.py in the folder, with a function decode(payload).
 
-It may also take the subject, and the headers as a dict: decode(payload, subject, headers). It returns a value
-as in JSON; times, bytes and decimals are fine. It runs in a process of its own.
+The function may also take the subject, and the headers as a dict: decode(payload, subject, headers). It
+returns a value as in JSON, which may also contain times, bytes and decimals. It runs in a separate process.
 """
 
 import atexit
@@ -98,7 +98,8 @@ class OwnDecoder:
             self._end()
 
     def _asked(self, part: Sequence[Question]) -> list[Answer]:
-        """Answers for the first of these, up to one that hangs."""
+        """Answers for the messages of `part`, up to the first that hangs; none if the process does not
+        start."""
         if self._process is None and not self._start():
             return []
         assert self._process is not None
@@ -125,7 +126,7 @@ class OwnDecoder:
         return f"the decoder {self.file.stem!r} failed: {why}"
 
     def _lost(self, why: str) -> Answer:
-        """End the process, because of the message that it has not answered."""
+        """End the process because it did not answer a message. Returns the answer for that message."""
         self._end()
         self._hung += 1
         if self._hung >= MOST_HUNG:

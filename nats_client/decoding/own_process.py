@@ -1,10 +1,10 @@
-"""Runs a decoder of one's own in a process of its own, so that it can be ended when it hangs.
+"""Runs a custom decoder in a separate process, which can be killed when the decoder hangs.
 
     python own_process.py FILE BYTES
 
 reads lists of messages from its standard input and answers each message with a value, or with the reason why
-there is none. Each part is a pickle with its length in four bytes before it. BYTES is the memory that the
-process may have.
+there is none. Each part is a pickle, after its length in four bytes (little-endian). BYTES is the memory
+limit of the process.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 STUCK = 10.0
-"""Seconds after which the process ends itself, in case the process that reads it is gone."""
+"""Seconds after which a hanging process ends itself, in case the app that would kill it is gone."""
 
 
 def loaded(file: str, name: str) -> Any:
@@ -34,7 +34,7 @@ def loaded(file: str, name: str) -> Any:
 
 
 def function_in(file: str) -> Callable[[bytes, str, dict[str, str]], Any]:
-    """The function `decode` of `file`, with the arguments that it does not take left out."""
+    """The function `decode` of `file`, called with only as many arguments as it takes."""
     module = loaded(file, "own_decoder")
     own = getattr(module, "decode", None)
     if not callable(own):
@@ -53,7 +53,8 @@ def main() -> None:
     """Answer until the standard input ends."""
     questions = sys.stdin.buffer
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the decoder prints is no answer
+    # Keep what the decoder prints out of the answers.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""Row times that payloads have: ISO 8601, or numbers since the epoch."""
+"""Row times from fields of payloads: ISO 8601, or numbers since the epoch."""
 
 import re
 import zoneinfo
@@ -25,8 +25,8 @@ Truths = npt.NDArray[np.bool_]
 
 
 def own_time(field: str) -> tuple[Callable[[Row], Any], str | None]:
-    """How to get a row's own time, and the zone of times that have none. `field` may be a path of nested
-    fields, "params.ts", and may name a zone after an @, "params.ts@Europe/Berlin"."""
+    """A function that returns a row's own time, and the zone of times that have none. `field` may be a path
+    of nested fields, "params.ts", and may name a zone after an @, "params.ts@Europe/Berlin"."""
     name, _, zone = field.rpartition("@")
     if not name or not is_zone(zone):
         name, zone = field, ""
@@ -72,9 +72,9 @@ def is_zone(name: str) -> bool:
 
 
 def read_times(values: Sequence[Any], zone: str | None = None) -> tuple[Ints, Truths]:
-    """Parse times from payloads, as decode() does. Returns int64 ns since the epoch, UTC, and which values
-    were readable. Times without a zone are in `zone`, by default in UTC; in the hour that is repeated when
-    summer time ends, they are in summer time."""
+    """Parse times from payloads, as decode() does. Returns int64 ns since the epoch, UTC, and a bool array:
+    which values were readable. Times without a zone are in `zone`, by default in UTC; in the hour that is
+    repeated when summer time ends, they are in summer time."""
     kinds = set(map(type, values))
     if kinds <= {int, float}:
         numbers = np.array(values, dtype=np.float64)

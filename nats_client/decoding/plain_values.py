@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 LARGEST_VALUE = 1 << 25
-"""The default for the bytes of a payload: as many as fit after decompression."""
+"""The default size of a payload in bytes: the maximum after decompression."""
 DEEPEST_VALUE = 100
 """Maximum levels of arrays and objects."""
 LONGEST_BYTES = 2048
@@ -45,7 +45,7 @@ def _plain(value: Any, left: _Budget, depth: int) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is float:
-        return value if value == value else math.nan  # one with other bits would be a null in a column
+        return value if value == value else math.nan  # a NaN with other bits would be a null in a column
     if kind is int:
         return value if -(2**63) <= value < 2**64 else _long(value)
     if depth == 0:
@@ -114,11 +114,11 @@ def iso_of_ns(ns: int) -> str | None:
 
 def epoch_text(value: float) -> Any:
     """A time since the epoch as ISO 8601; its size decides between seconds and nanoseconds. `value` itself if
-    it is no time."""
+    it is not a time."""
     size = abs(value)
     scale = 10**9 if size < 1e11 else 10**6 if size < 1e14 else 10**3 if size < 1e17 else 1
     try:
-        # A float of seconds has about microseconds.
+        # Today's time in seconds as a float is exact to about a microsecond.
         ns = value * scale if type(value) is int else round(value * scale / 1000) * 1000
         return iso_of_ns(int(ns)) or value
     except (OverflowError, ValueError):

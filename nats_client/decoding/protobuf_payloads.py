@@ -134,7 +134,7 @@ def _read(kind: Any, payload: bytes) -> Any:
 
 
 def _object(message: Any) -> Any:
-    """A message as a value as in JSON, with integers and times as they are."""
+    """A message as a value as in JSON. Unlike in Protobuf's own mapping to JSON, integers stay numbers."""
     special = _SPECIAL.get(message.DESCRIPTOR.full_name)
     if special is not None:
         return special(message)

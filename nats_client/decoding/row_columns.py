@@ -15,7 +15,7 @@ DEEPEST = 4
 """Levels of nested objects that become columns (a.b.c); deeper ones are kept as JSON text."""
 NUMERIC = {int, float, bool}
 MOST_CELLS = 2_000_000
-"""Rows times fields of one batch whose rows differ, besides MOST_PER_VALUE for each value that they have."""
+"""Maximum cells (rows times fields) of a batch whose rows differ, plus MOST_PER_VALUE for each value."""
 MOST_PER_VALUE = 32
 
 
@@ -37,11 +37,11 @@ def columns_of(rows: list[Row], taken: Collection[str]) -> "Columns":
 
 
 def _flat(row: Row, taken: Collection[str]) -> Row:
-    """The row with nested objects as dotted names. A name that is taken already gets " (2)" at its end."""
+    """The row with nested objects as dotted names. A name that is already taken gets " (2)" at its end."""
     found: Row = {}
     left = [(f"payload{key}" if key in taken else key, value, 0) for key, value in row.items()]
     while left:
-        left.sort(key=lambda each: type(each[1]) is dict)  # a name that is written with its dots comes first
+        left.sort(key=lambda each: type(each[1]) is dict)  # a key that itself contains the dots comes first
         nested: list[tuple[str, Any, int]] = []
         for name, value, depth in left:
             if type(value) is dict and depth < DEEPEST:
@@ -70,11 +70,12 @@ class Columns:
         """Number of values that were NaN or infinite."""
 
     def add(self, rows: list[Row], path: str = "", depth: int = 0) -> None:
-        """Add the keys of `rows` as columns. Raises ValueError if there are too many for that."""
+        """Add the keys of `rows` as columns. Raises ValueError if there are too many keys for so many
+        rows."""
         alike = bool(rows) and all(map(rows[0].keys().__eq__, map(dict.keys, rows)))
         names = list(rows[0] if alike else dict.fromkeys(key for row in rows for key in row))
         if not alike and len(rows) * len(names) > MOST_CELLS + MOST_PER_VALUE * sum(map(len, rows)):
-            # Of several messages, the caller then decodes them one at a time.
+            # The caller then decodes the messages one at a time.
             raise ValueError(
                 f"{len(names):,} different fields in {len(rows):,} rows, which have few of them each"
             )
@@ -92,7 +93,7 @@ class Columns:
             if nested_in or type(None) in kinds:
                 kinds.discard(type(None))
                 absent = [] if alike else [i for i, row in enumerate(rows) if key not in row]
-                self._absent = [*absent, *nested_in]  # an object is no null
+                self._absent = [*absent, *nested_in]  # an object is not a null
             if kinds:
                 self._add(name, values, kinds)
             elif len(self._absent) < len(rows):  # only nulls
@@ -118,7 +119,7 @@ class Columns:
         self._put(name, [as_text(value) for value in values])
 
     def _nulls_in(self, column: Floats) -> Floats:
-        """Set rows that lack the field to NaN, to tell them from explicit nulls. Returns `column`."""
+        """Set rows that lack the field to NaN, to distinguish them from explicit nulls. Returns `column`."""
         column[self._absent] = np.nan
         return column
 
@@ -164,8 +165,8 @@ def as_iso_times(values: list[Any]) -> IsoTimes | None:
 
 
 def as_text(value: Any) -> str | None:
-    """The value as text, JSON if it is none, of at most LONGEST_TEXT characters; None of None. Raises
-    ValueError if it is nested too deeply."""
+    """The value as text of at most LONGEST_TEXT characters: a text itself, any other value as JSON, and None
+    for None. Raises ValueError if it is nested too deeply."""
     if value is None:
         return None
     try:

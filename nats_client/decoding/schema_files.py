@@ -1,4 +1,4 @@
-"""The folder with decoders and schemas of one's own."""
+"""The folder with custom decoders and schemas."""
 
 import time
 from pathlib import Path
@@ -7,12 +7,12 @@ from .. import environment
 from ..errors import SettingsError, one_of
 
 FOLDER = environment.DECODERS.read()
-"""Where decoders and schemas of one's own are."""
+"""The folder with custom decoders and schemas."""
 LARGEST_SCHEMA = 16 << 20
 """Maximum bytes of a schema file."""
 
 FileVersion = tuple[int, int]
-"""Modification time in ns and size of a file; another one after an edit."""
+"""Modification time in ns and size in bytes of a file; they change with an edit."""
 
 
 _known: tuple[float, frozenset[tuple[str, FileVersion]]] = (0.0, frozenset())
@@ -28,7 +28,8 @@ def files_with(*endings: str) -> list[Path]:
 
 
 def folder_version() -> frozenset[tuple[str, FileVersion]]:
-    """Another value after a file of the folder was edited, added or removed. Checks at most once a second."""
+    """A value that changes when a file of the folder is edited, added or removed. Checked at most once a
+    second."""
     global _known
     if time.monotonic() - _known[0] >= 1.0:
         files = files_with(".py", ".avsc", ".desc", ".binpb", ".pb", ".protoset")
@@ -37,8 +38,8 @@ def folder_version() -> frozenset[tuple[str, FileVersion]]:
 
 
 def schema_file(name: str, *endings: str) -> Path:
-    """The file `name` of the folder. Raises SettingsError, naming what is there, if it is not one of them:
-    a name is never a path, so no other file can be read."""
+    """The file `name` of the folder. Raises SettingsError, with the known names, if there is no such file. A
+    name is never used as a path, so no file outside the folder can be read."""
     known = {each.name: each for each in files_with(*endings)}
     if name not in known:
         raise SettingsError(
@@ -48,7 +49,7 @@ def schema_file(name: str, *endings: str) -> Path:
 
 
 def file_version(file: Path) -> FileVersion:
-    """The version of the file; zeros if it is gone."""
+    """The version of the file; zeros if it does not exist."""
     try:
         found = file.stat()
     except OSError:

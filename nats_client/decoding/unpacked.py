@@ -27,15 +27,15 @@ _NESTED = 2
 
 
 def unpacked(payload: bytes, headers: Headers) -> bytes:
-    """Decompress a payload; the same if it is not compressed. `headers` have names in lower case. Raises
-    ValueError if it is damaged or larger than LARGEST."""
+    """Decompress a payload; one that is not compressed is returned as it is. `headers` have names in lower
+    case. Raises ValueError if it is damaged or larger than LARGEST."""
     named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")][::-1]
     layers = 0
     for encoding in named[:_NESTED]:
         if encoding not in _ENCODINGS:
             raise ValueError(f"Content-Encoding {encoding[:40]!r} is not gzip, zstd or snappy")
         if kind := _ENCODINGS[encoding]:
-            # A header that the sender's library has set, although it sent the payload as it was, is no error.
+            # Some libraries set the header but send the payload uncompressed. That is not an error.
             if kind != "snappy" and _magic(payload) != kind:
                 continue
             payload = _decompressed(payload, kind)
