@@ -86,9 +86,9 @@ class Archive:
         return (self.extent if known else await self.query_extent(created)).last
 
     async def rows(self, created: str, since: int, before: int, end: int | None = None) -> AsyncIterator[Raw]:
-        """All messages from the first to the last of those below the sequence `before` that were stored at or
-        after `since` and before `end` (ns since the epoch, UTC), in batches: the newest batch first, each in
-        ascending order. Raises LookbackError."""
+        """All messages below the sequence `before`, from the first to the last that was stored at or after
+        `since` and before `end` (ns since the epoch, UTC). They are returned in batches: the newest batch
+        first, each in ascending order. Raises LookbackError."""
         times = {"since": _text(since), "end": _text(LATEST if end is None else end)}
         of = {"pattern": self._pattern}
         counted = (await self._answer(_COUNT, created, before=before, **times, **of)).iloc[0].to_dict()

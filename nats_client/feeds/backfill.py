@@ -70,8 +70,8 @@ class Backfill:
         return self.reached >= look_back and done
 
     def loaded(self) -> tuple[int, int]:
-        """From when to when all has been read, ns since the epoch, UTC. The end is not after the start if
-        nothing has."""
+        """The start and end of the time that has been read completely, ns since the epoch, UTC. If nothing
+        has been read, the end is not after the start."""
         check, moment = self._stream_check, self._consumer.moment()
         start = moment - self.reached.value
         end = moment if self._consumer.complete else self._consumer.read_to or start
@@ -111,7 +111,7 @@ class Backfill:
             boundary = self._consumer.last_seq + 1
         if boundary is None:
             self._consumer.restart("the look-back became longer")
-        elif self._intake.left_early:  # what is older is not only before the oldest row
+        elif self._intake.left_early:  # older messages may also follow the oldest row
             self._read_again()
         elif len(self._window) < 0.95 * self._window.most_rows:  # a full window would drop older rows again
             older = Older(self._connection, self._intake, self._stream_check, target, boundary)
@@ -134,7 +134,8 @@ class Backfill:
         self.reached = target
 
     async def keep_archived(self, archive: Archive) -> None:
-        """Prepend the archive's rows to those of the stream; again after each extension of the look-back."""
+        """Prepend the archive's rows to the window, and again after each extension of the look-back. Runs
+        until cancelled."""
         while True:
             pause = ARCHIVE_LOOK
             following = self._consumer.phase == "following" and self.reached >= self._intake.look_back
@@ -160,7 +161,8 @@ class Backfill:
         self._consumer.read_again("the look-back became longer")
 
     async def _fetch_archived(self, archive: Archive, look_back: pd.Timedelta) -> bool:
-        """False if all is read again, so that it has to be fetched later."""
+        """Prepend the archive's rows within `look_back`. False if the consumer reads everything again, so the
+        archive must be fetched again later."""
         stream_check, consumer, lives = self._stream_check, self._consumer, self._intake.recreated
         while stream_check.first is None:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(ARCHIVE_LOOK)
@@ -178,7 +180,7 @@ class Backfill:
             if reaches:
                 return True
             raise
-        if reaches and extent.last_time <= since:  # later only if the clock was set back since
+        if reaches and extent.last_time <= since:  # it is later only if the clock was set back
             return True
         self._intake.left_early |= reaches
         before, begins = stream_check.first, stream_check.oldest or consumer.now()
@@ -200,7 +202,7 @@ class Backfill:
             count = before - 1 - extent.last if self._every_message_counts else None
             seam = Gap("removed", extent.last_time, begins, count)
         above: tuple[int, int] | None = None
-        if before < stream_check.first:  # it continues below what has come from the archive already
+        if before < stream_check.first:  # continue below the rows that the archive has already sent
             above = before, int(self._window.snapshot().received[0])
         async for raw in archive.rows(consumer.created, since, before, self._intake.key.end):
             if self._intake.recreated != lives:
@@ -235,8 +237,9 @@ class Backfill:
         return self._intake.key.subject is None and self._intake.key.where is None
 
     def _note_jumps(self, raw: Raw, above: tuple[int, int] | None) -> None:
-        """Record messages of an unfiltered stream that the archive lacks, too: jumps within `raw`, and up to
-        the row `above` (its sequence and storage time)."""
+        """Record messages that the archive lacks as well: jumps in the sequence within `raw`, and between
+        `raw` and the row `above` (its sequence and storage time). A no-op if a missing sequence need not be a
+        loss."""
         if not self._every_message_counts or not holes_are_removals(self._consumer.config):
             return
         seqs, received = raw.seq, raw.received
@@ -246,7 +249,8 @@ class Backfill:
             self._intake.missing(Gap("removed", received[i], received[i + 1], seqs[i + 1] - seqs[i] - 1))
 
     def begins(self) -> tuple[int | None, int]:
-        """When the oldest available message was stored, and how many messages were lost before it."""
+        """When the oldest available message was stored (ns since the epoch, UTC; None if none was lost before
+        it), and how many messages were lost before it."""
         if self.archive is not None and (extent := self.archive.extent).first:
             before = extent.first - self._stream_check.base
             return (extent.first_time if before > 0 else None), max(0, before)

@@ -23,7 +23,7 @@ _NOTICED: dict[str, type[Noticed]] = {"silent": Silences, "changed": ValueChange
 
 
 class Sized(Protocol):
-    """An object that knows its size."""
+    """An object that reports its size."""
 
     @property
     def nbytes(self) -> int:
@@ -50,8 +50,8 @@ class Derived:
         self._using = threading.Lock()
 
     def counted(self, made: S) -> S:
-        """Count the bytes of `made` with the derived values, as long as somebody holds it: it is on a page,
-        whatever the caches have forgotten."""
+        """Count the bytes of `made` among the derived values for as long as a page holds it, even after the
+        caches have dropped it. Returns `made`."""
         with self._using:
             self._used.add(made)
         return made
@@ -68,9 +68,9 @@ class Derived:
         facet: str | None = None,
         choice: SeriesChoice | None = None,
     ) -> Bins:
-        """The bins that all viewers of the same chart with the same `choice` share. The caller updates
-        them before drawing. Those of a choice of names are kept while somebody holds them, so that viewers'
-        choices do not push out what others look at. Raises LookbackError, as Bins does."""
+        """The bins shared by all viewers of the same chart with the same `choice`. The caller updates them
+        before drawing. Bins of chosen names are kept only while a page holds them, outside the cache. So the
+        choices of some viewers do not displace the bins of others. Raises LookbackError, as Bins does."""
         choice = choice or SeriesChoice()
         key = (fields, color, look_back.value, most, step, hold, facet, choice)
 
@@ -87,20 +87,20 @@ class Derived:
             return self._chosen_bins.get(key) or self._chosen_bins.setdefault(key, make())
 
     def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
-        """Read the newest row of each series that was stored before `moment` (ns since the epoch, UTC), and
-        call `take` with them, once and in any thread. `split_by`: the text columns that split the rows
-        into series. Nothing happens where they cannot be known."""
+        """Read, for each series, the newest row stored before `moment` (ns since the epoch, UTC), and call
+        `take` with these rows, once and from any thread. `split_by`: the text columns that split the rows
+        into series. If the rows cannot be looked up, `take` is not called."""
 
     def crossings(
         self, field: str, color: str | None, look_back: pd.Timedelta, condition: Condition
     ) -> "Noticed":
-        """When the condition held, shared by all viewers of it. The caller updates it."""
+        """The times at which the condition held, shared by all viewers. The caller updates them."""
         key = (field, color, look_back.value, condition)
         made: type[Noticed] = _NOTICED.get(condition.kind, Crossings)
         return self._crossings.once(key, None, lambda: made(field, color, look_back, condition))
 
     def latest(self, column: str, by: str, look_back: pd.Timedelta) -> Latest:
-        """The newest values that all viewers of the same look-back share."""
+        """The newest values, shared by all viewers with the same look-back."""
         key = (column, by, look_back.value)
         return self._latest.once(key, None, lambda: Latest(column, by))
 
@@ -113,6 +113,7 @@ class Derived:
         return sum(each.nbytes for each in (*kept, *used))
 
     def forget_derived(self) -> None:
-        """Drop all derived values but those that somebody holds. They are computed again on request."""
+        """Drop all cached values, which are computed again on request. Pages keep the objects that they
+        hold."""
         for each in (self._bins, self._crossings, self._latest, self.memo, self.means.tables):
             each.clear()

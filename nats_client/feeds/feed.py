@@ -36,14 +36,14 @@ from .removals import Endings
 from .wanted import Wanted
 
 MOST_MESSAGES = 20
-"""Messages of one feed that are kept as they came, as a sample."""
+"""Raw messages kept per feed, as a sample."""
 EVICT_EVERY = 0.25
 """Seconds between evictions of old rows by readers. A snapshot never shows them anyway."""
 
 
 class Feed(Derived):
     """Replays a stream from now minus the look-back, then follows it; or reads a stretch that ends in the
-    past. `Client.feed` creates it and shares it between all who request the same. Reading it keeps it
+    past. `Client.feed` creates it and shares it between all readers with an equal key. Reading it keeps it
     alive."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Feed(Derived):
         self._direct_denied = False
         self._closed = False
         self._wanted = Wanted()
-        self._loaded: tuple[int, int] | None = None  # while it is halted: from when to when
+        self._loaded: tuple[int, int] | None = None  # while it is halted: the loaded start and end
         self._turning: asyncio.Task[None] | None = None
         self._voided = 0  # grows when messages that are under way become void
         self._settled = threading.Event()
@@ -105,19 +105,19 @@ class Feed(Derived):
                 connection, self._intake, consumer, self._stream_check, archive, self._check_settled
             )
         self._consumer.changed = self._check_settled
-        self._tasks: list[asyncio.Task[None]] = []  # what it reads with
+        self._tasks: list[asyncio.Task[None]] = []  # they read the stream and the archive
         self._further: list[asyncio.Task[None]] = []
         self._reading_before = asyncio.Lock()
         self._read()
 
     @property
     def look_back(self) -> pd.Timedelta:
-        """How far back this feed reaches: the longest look-back that any reader asked for."""
+        """How far back this feed reaches: the longest look-back that any reader has requested."""
         return self._intake.look_back
 
     @property
     def is_loading(self) -> bool:
-        """True while it reads a stretch that is over."""
+        """True while it still reads a stretch whose end has passed."""
         return (
             self.key.end is not None and self.key.end <= self._consumer.now() and not self._settled.is_set()
         )
@@ -163,9 +163,9 @@ class Feed(Derived):
         ]
 
     def stored(self, seqs: Sequence[int], timeout: float) -> list[Message]:
-        """The raw messages with these sequences, in their order, without those that the stream does not hold
-        any more. Waits at most `timeout` seconds; not for the client's own thread. Raises RequestFailed, and
-        ClosedError."""
+        """The raw messages with these sequences, in their order, without those that have left the stream.
+        Waits at most `timeout` seconds. Do not call it on the client's own thread. Raises RequestFailed, and
+        ClosedError (also for plain subjects)."""
         if self._closed or self.key.stream is None:
             raise ClosedError(f"The feed of {self.key.name!r} cannot be asked for messages any more.")
         work = fetch_messages(self._connection, self.key.stream, seqs)
@@ -176,8 +176,8 @@ class Feed(Derived):
             raise RequestFailed(f"The server did not send messages of {self.key.name!r} in time.") from None
 
     def read_before(self, moment: int, split_by: Collection[str], take: Callable[[Snapshot], None]) -> None:
-        """See Derived. They can be known of a stream that permits it (`allow_direct`), if series are split
-        by subjects or their tokens, and the feed has neither `where` nor `columns`."""
+        """See Derived. The rows can be looked up if the stream has `allow_direct`, the series are split by
+        subjects or their tokens, and the feed has neither `where` nor `columns`."""
         if self.key.stream is None or self._intake.filter is not None or set(split_by) - {"_subject"}:
             return
         with contextlib.suppress(RuntimeError):  # the client is closed, and its loop with it
@@ -191,22 +191,23 @@ class Feed(Derived):
         return wait_as_reader(self, self._settled, timeout)
 
     def want(self, reader: Hashable) -> None:
-        """`reader` wants all of the stretch: loading continues where it was halted. Any other reader may stop
-        it after WANTED_FOR seconds unless this is repeated."""
+        """Request the whole stretch for `reader`: loading continues where it was halted. The request expires
+        after WANTED_FOR seconds unless it is repeated. Then another reader can halt loading."""
         self._wanted.want(reader)
         if self._loaded is not None:
             self._turn_soon()
 
     def stop(self, reader: Hashable) -> None:
-        """`reader` wants no more of the stretch than is loaded. Unless another one wants it, loading halts,
-        and costs the server nothing until somebody wants it again."""
+        """Withdraw the request of `reader`, who needs only the loaded part of the stretch. Unless another
+        reader requests the stretch, loading halts, and nothing is read from the server until the next
+        want()."""
         self._wanted.stop(reader)
         self._turn_soon()
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each batch of messages, on the client's thread, so it must return at once.
-        Returns a function that ends this. Other changes, such as rows that grow too old, come without a
-        call."""
+        Returns a function that ends this. `changed` is not called for other changes, such as rows that leave
+        the look-back."""
         self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
 
         def end() -> None:
@@ -220,8 +221,8 @@ class Feed(Derived):
         return self.health_of(self.look_back)
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """The health for a reader with this look-back. Older rows that are fetched for others do not
-        count."""
+        """The health for a reader with this look-back. A fetch of older rows for other readers does not
+        affect it."""
         consumer, stream_check, backfill = self._consumer, self._stream_check, self._backfill
         phase, why = consumer.phase, consumer.why
         pending = consumer.left if isinstance(consumer, Consumer) else consumer.pending
@@ -292,7 +293,7 @@ class Feed(Derived):
         )
 
     def _unread(self, look_back: pd.Timedelta) -> list[Gap] | None:
-        """While it is halted: what is not loaded of this look-back."""
+        """While it is halted: the parts of this look-back that are not loaded, as gaps. Otherwise None."""
         if (loaded := self._loaded) is None:
             return None
         end = self.now()
@@ -339,8 +340,8 @@ class Feed(Derived):
         return self.window.nbytes + (older.window.nbytes if older is not None else 0) + self._derived_bytes
 
     def count_derived(self) -> None:
-        """Count the bytes of derived values, evict rows older than the look-back, and halt if those who
-        wanted it have left. Called on the client's loop."""
+        """Count the bytes of derived values, evict rows older than the look-back, and halt loading if the
+        readers who requested it have left. Called on the client's loop."""
         named = [feed.derived_bytes for feed in self.by_names.values()]
         self._derived_bytes = self.derived_bytes + sum(named)
         self.window.evict(self.now() - self.look_back.value)
@@ -371,8 +372,8 @@ class Feed(Derived):
     # -- on the client's loop ----------------------------------------------------------------------------
 
     def room(self) -> int | None:
-        """How many messages fit into the window, estimated from the size of its rows. With a `where`, all:
-        how many have a row is known once they are read."""
+        """How many messages fit into the window, estimated from the size of its rows. With a `where`, None
+        (all): how many messages have a row is known only after they are read."""
         return None if self.key.where is not None else self.window.most_rows
 
     def left_out(self, count: int, until: int) -> None:
@@ -425,7 +426,7 @@ class Feed(Derived):
     def gone(self, count: int, start: int, end: int) -> None:
         """Record messages that left the stream before they could be read."""
         if self._stream_check is not None:
-            known = count if self.key.where is None else None  # how many of them had rows, nobody knows
+            known = count if self.key.where is None else None  # how many of them had rows is unknown
             self._stream_check.unread(Gap("removed", start, end, known))
 
     def back_to(self, seq: int, stored: int) -> None:
@@ -455,11 +456,12 @@ class Feed(Derived):
         consumer = self._consumer
         assert isinstance(consumer, Consumer)
         assert self.key.stream is not None
-        while not consumer.config:  # noqa: ASYNC110 - the first look at the stream is under way
+        while not consumer.config:  # noqa: ASYNC110 - the first check of the stream is under way
             await asyncio.sleep(0.05)
         if not consumer.config.get("allow_direct"):
             return
-        # One at a time: a server that does not reply gets no more of them, however many places a viewer sees.
+        # One request at a time: a server that does not reply gets no further ones, however many parts of a
+        # chart a viewer visits.
         async with self._reading_before:
             raw = await self._before(self.key.stream, moment)
         if raw is None:
@@ -502,7 +504,7 @@ class Feed(Derived):
         self._check_settled()
 
     def _read(self) -> None:
-        """Begin to read, or go on where it was halted."""
+        """Start reading, or continue where it was halted."""
         self._tasks = [
             self._loop.create_task(part.run(), name=f"feed {self.key.name}")
             for part in (self._consumer, self._stream_check)
@@ -521,7 +523,7 @@ class Feed(Derived):
             self._loop.call_soon_threadsafe(self._turn)
 
     def _turn(self) -> None:
-        """Halt, or go on, as its readers want it."""
+        """Halt or continue loading, as its readers have requested."""
         if not self._is_as_wanted and (self._turning is None or self._turning.done()):
             self._turning = self._loop.create_task(self._turn_over(), name=f"halt {self.key.name}")
 
@@ -560,7 +562,7 @@ class Feed(Derived):
         self._intake.close()
         turning = [] if self._turning is None else [self._turning]
         await end_tasks([*turning, *self._tasks, *self._further])
-        # Somebody may keep a reference, such as a download link. It must not keep the rows alive.
+        # A reference may remain, for example in a download link. It must not keep the rows alive.
         self.window.clear()
         self.forget_derived()
         self.by_names.clear()
@@ -579,7 +581,7 @@ class Feed(Derived):
 
 
 def _kept(raw: Raw) -> list[Message]:
-    """What is kept of raw messages."""
+    """Raw messages as Message, with long payloads and headers shortened."""
     each = zip(raw.seq, raw.received, raw.subject, raw.payload, strict=True)
     return [
         Message(

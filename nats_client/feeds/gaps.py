@@ -15,7 +15,8 @@ class Gap:
 
     why: Literal["removed", "interrupted", "unread"]
     """"removed": the stream no longer holds them (purged, deleted, or over its limits). "interrupted": there
-    was no connection while reading plain subjects. "unread": its readers have stopped loading before."""
+    was no connection while reading plain subjects. "unread": the feed's readers have stopped loading before
+    this part."""
     start: int
     """Start of the gap, ns since the epoch, UTC."""
     end: int

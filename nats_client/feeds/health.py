@@ -11,7 +11,7 @@ from .gaps import Gap
 LONGEST_PAYLOAD = 4096
 """Bytes kept of a raw message."""
 MOST_HEADERS, LONGEST_HEADER = 50, 1000
-"""What is kept of a raw message's headers: how many, and how many characters of each."""
+"""Maximum headers kept of a raw message, and maximum characters of each."""
 
 
 LONGEST_WHERE = 60
@@ -41,12 +41,12 @@ class FeedKey:
     columns: tuple[tuple[str, str], ...] = ()
     """Computed columns: names, and the SQL expressions."""
     names: tuple[str, ...] = ()
-    """The tokens with names, as in subjects.Pattern, as far as the expressions depend on them: the same text
-    means something else with other names."""
+    """Names of the tokens, as in subjects.Pattern, as far as the expressions depend on them: with other
+    names, the same expression has another meaning."""
     headers: tuple[str, ...] = ()
     """The headers that are columns."""
     end: int | None = None
-    """When the stretch that it reads ends, ns since the epoch, UTC; None if it continues."""
+    """The end of the stretch that the feed reads, ns since the epoch, UTC; None if it is live."""
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Health:
     """Stream and subject, as shown on a page."""
     phase: Phase
     """"connecting", "replaying", "following" (live), "reconnecting", "stopped" (it cannot be read), or
-    "halted": its readers have stopped loading, and what is not loaded is a gap."""
+    "halted": its readers have stopped loading, and the part that is not loaded is a gap."""
     since: float
     """When this phase began, seconds since the epoch."""
     why: LookbackError | None
@@ -118,7 +118,8 @@ class Health:
     recreated: int
     """How often the stream turned out to be another one, and the window started over."""
     gaps: tuple[Gap, ...]
-    """The gaps within the look-back, by time; those of what is not loaded, in the reader's look-back."""
+    """The gaps within the look-back, by time. Parts that are not loaded count within the reader's look-back
+    only."""
     begins: int | None
     """When the server stored the oldest message that the stream or its archive still holds, ns since the
     epoch, UTC; None if none was lost at its start."""
@@ -133,7 +134,7 @@ class Health:
     flow_control_denied: LookbackError | None = None
     """Why reading is slow (about a megabyte a second); None if it is not."""
     by_sequence: str | None = None
-    """Why it is read by sequence, every half second; part of a sentence. None if it is not."""
+    """Why the stream is read by sequence (every half second), as part of a sentence; None if it is not."""
     hint: str = ""
     """Why no message matches the subject, as a sentence; empty if unknown."""
 
@@ -144,25 +145,26 @@ class Health:
     read_until: int | None = None
     """With a `where`: when the newest of them was stored, ns since the epoch, UTC."""
     doubts: tuple[str, ...] = ()
-    """What `where` or a computed column may have got wrong, as sentences: a field that no message had so
-    far, or a type with which an expression has no value."""
+    """Possible mistakes in `where` or a computed column, as sentences: a field that no message has had so
+    far, or a type for which an expression has no value."""
 
     history_start: int | None = None
-    """When what can be read began, ns since the epoch, UTC: the oldest message that the stream or its archive
-    held when the feed was opened; of plain subjects, when the feed was opened. None while unknown."""
+    """The start of the readable history, ns since the epoch, UTC: the oldest message that the stream or its
+    archive held when the feed was opened; of plain subjects, when the feed was opened. None while unknown."""
 
     ended: bool = False
-    """True if it shows a stretch that has been read to its end: nothing more comes."""
+    """True if the feed has read a stretch to its end, so no more rows will arrive."""
 
     plays: bool | None = None
-    """True while a playback moves it on, False while that stands still; None without a playback."""
+    """True while its playback is playing, False while that is paused; None without a playback."""
 
     progress: float = 1.0
     """Progress of the replay, 0 to 1. It never decreases during a replay."""
 
     def known_to(self, now: int) -> int:
-        """Until when it is known what was sent, as of `now` (ns since the epoch, UTC): `now` only while it
-        follows or has ended."""
+        """The time up to which all rows are known, as of `now` (both ns since the epoch, UTC). It is `now`
+        while the feed follows, has ended or has no rows; otherwise the time of the newest row. While halted,
+        it is the start of the part that is not loaded and reaches to `now`."""
         if self.phase == "halted":
             return min(
                 (gap.start for gap in self.gaps if gap.why == "unread" and gap.end >= now), default=now

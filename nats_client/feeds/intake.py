@@ -1,4 +1,4 @@
-"""Decodes messages into the window of a feed, keeps those that its `where` wants, and counts those that
+"""Decodes messages into the window of a feed, keeps the rows that match its `where`, and counts messages that
 cannot be decoded."""
 
 import asyncio
@@ -29,26 +29,27 @@ MICROSECOND = 1_000
 ROW = 16
 """Minimum bytes of a row, used to reserve room for expected rows."""
 LONGEST_WORK = 2.0
-"""Seconds of processor time that the expressions of a feed may take in one go."""
+"""Maximum seconds of processor time that the expressions of a feed may take in one round."""
 MOST_AT_ONCE = 5_000
-"""Messages decoded and filtered in one go, in the feed's own thread."""
+"""Maximum messages decoded and filtered in one round, in the feed's own thread."""
 FEWEST = 16
-"""Messages of the first go, and the minimum of each later one."""
+"""Messages of the first round, and the minimum of each later round."""
 SHORT = 0.1
-"""Seconds of processor time that one go should take; its messages are as many as the last one suggests."""
+"""Seconds of processor time that one round should take. The speed of the last round decides the number of
+messages."""
 SLICE = 0.2
-"""Seconds after which no further go begins, so that other replays have their turn."""
+"""Seconds after which no further round begins, so that other replays have their turn."""
 HEAVY = 0.1
-"""Seconds of processor time of one go from which on the feed's thread goes after all others."""
+"""If a round takes more than this many seconds of processor time, the feed's thread gets a low priority."""
 LEAST_URGENT = 10
-"""Added to the niceness of that thread (see nice(1)), where the system has it for threads."""
+"""Niceness of that thread (see nice(1)), on systems that have one per thread."""
 STOP_AGAIN = 0.1
-"""Seconds between checks of how long it takes, and between attempts to stop: one may come too early."""
+"""Seconds between checks of the time taken, and between attempts to stop: an attempt may come too early."""
 
 
 @dataclass
 class _Decoded:
-    """What became of some messages, and not yet of the window."""
+    """The result of decoding some messages, before it is added to the window."""
 
     batches: list[Batch]
     samples: list[Malformed]
@@ -56,7 +57,7 @@ class _Decoded:
     count: int
     """How many messages."""
     places: Ints | None
-    """Which of the messages have a row, or could not be decoded; None for all."""
+    """Indices of the messages that have a row or could not be decoded; None for all."""
 
 
 @dataclass
@@ -66,16 +67,16 @@ class Taken:
     raw: Raw
     """The messages taken: all, or the first of them."""
     places: Ints | None
-    """Which of them have a row, or could not be decoded; None for all."""
+    """Indices of those that have a row or could not be decoded; None for all."""
 
     def newest(self, most: int) -> Raw:
-        """The last `most` of those."""
+        """The last `most` messages that have a row or could not be decoded."""
         if self.places is not None:
             return self.raw.pick(self.places[-most:].tolist())
         return self.raw.after(max(0, len(self.raw) - most))
 
     def sequences(self) -> set[int] | None:
-        """The sequences of those; None for all."""
+        """The sequences of the messages that have a row or could not be decoded; None for all."""
         return None if self.places is None else {self.raw.seq[i] for i in self.places.tolist()}
 
 
@@ -94,7 +95,7 @@ class Intake:
         called after rows were added."""
         self.key = key
         self.look_back = look_back
-        """How far back the feed reaches: the longest look-back that any reader asked for."""
+        """How far back the feed reaches: the longest look-back that any reader has requested."""
         self.limits = limits
         self.window = Window(**limits)
         self.malformed = 0
@@ -111,9 +112,10 @@ class Intake:
         """`where` and `columns` of the feed; None if it has neither."""
         self._room = room
         self.left_early = False
-        """True if messages from before the look-back came after others of it: the clock was set back."""
+        """True if messages stored before the look-back arrived among those within it: the clock was set
+        back."""
         self._thread = ThreadPoolExecutor(1, "filter") if self.filter is not None else None
-        self._spent: Callable[[], float] = lambda: 0.0  # processor time of what the thread needs
+        self._spent: Callable[[], float] = lambda: 0.0  # processor time of the current round
         self._urgent = True
         self._most = FEWEST
         self._closed = False
@@ -127,13 +129,14 @@ class Intake:
         if (end := self.key.end) is not None:
             if gap.start >= end:
                 return
-            if gap.end > end:  # how many of them were sent before the end, nobody knows
+            if gap.end > end:  # how many of them were sent before the end is unknown
                 gap = replace(gap, end=end, count=None)
         self.gaps.add(gap, self.look_back)
 
     def of_stretch(self, raw: Raw, now: int) -> tuple[Raw, list[int] | None]:
-        """The messages that belong to the stretch, which ends at `now` so far, and their places; None if all
-        do. A server whose clock was set back stores messages out of the order of their times."""
+        """The messages of `raw` that belong to the stretch, and their indices; None if all do. The look-back
+        ends at `now`, or at the end of the stretch once that has passed. A server whose clock was set back
+        stores messages out of the order of their times."""
         if (end := self.key.end) is None or not len(raw):
             return raw, None
         start = min(now, end) - self.look_back.value
@@ -154,10 +157,10 @@ class Intake:
     ) -> Taken | None:
         """Decode `raw` and append it to `window`, which should reserve room for `expected` further messages.
 
-        With a `where` or `columns` this takes place in a thread of its own, so that other feeds go on; if it
-        takes long, only the first of the messages are taken. If they are no longer `valid` by then, nothing
-        is appended, and it returns None. `counted` counts them. Raises SqlError if the expressions take too
-        long.
+        With a `where` or `columns`, this runs in a thread of its own, so other feeds are not delayed. If it
+        takes long, only the first messages are taken. If the messages are no longer `valid` afterwards,
+        nothing is appended, and the result is None. `counted` counts the messages; the default is the feed's
+        own count. Raises SqlError if the expressions take too long.
         """
         places: Ints | None = None
         if self.filter is None:
@@ -185,15 +188,15 @@ class Intake:
         return Taken(raw, places)
 
     def decoded(self, raw: Raw) -> Window:
-        """These messages in a window of their own, without counting what cannot be decoded. Only for a feed
-        without a filter."""
+        """Decode `raw` into a separate window. Messages that cannot be decoded are not counted. Only for a
+        feed without a filter."""
         window = self.another_window()
         for batch in self._decode(raw).batches:
             window.append(batch)
         return window
 
     def close(self) -> None:
-        """End the thread, and what it is working out."""
+        """End the thread, and interrupt its expressions."""
         self._closed = True
         if self.filter is not None and self._thread is not None:
             self.filter.stop()
@@ -202,7 +205,7 @@ class Intake:
     async def _in_thread(self, raw: Raw) -> _Decoded:
         assert self.filter is not None
         work = asyncio.get_running_loop().run_in_executor(self._thread, self._filtered, self.filter, raw)
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # its asker may be gone
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # the caller may be gone
         wait = LONGEST_WORK
         while not (await asyncio.wait({work}, timeout=wait))[0]:
             wait = STOP_AGAIN
@@ -261,7 +264,8 @@ class Intake:
 
 
 def _has(ascending: Ints, values: Ints) -> Truths:
-    """Which of the values are there; a sort of all would take as long as the rest."""
+    """A bool array: which of `values` are in `ascending`. Sorting all of them would take as long as the
+    rest."""
     if not len(ascending):
         return np.zeros(len(values), dtype=np.bool_)
     places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
@@ -273,7 +277,7 @@ def _all(parts: list[Ints]) -> Ints:
 
 
 def _together(parts: list[_Decoded]) -> Ints | None:
-    """The places of several parts in all of them."""
+    """The indices of all `parts`, relative to the first message of the first part; None for all messages."""
     if all(part.places is None for part in parts):
         return None
     found, start = [], 0
@@ -284,8 +288,9 @@ def _together(parts: list[_Decoded]) -> Ints | None:
 
 
 def _clock_of_this_thread() -> Callable[[], float]:
-    """A function that returns the processor time of the calling thread, from any thread; the time of day
-    where the system has none. On a busy machine, an expression that is not to blame takes long, too."""
+    """A function for any thread, which returns the processor time (seconds) of the thread that called this
+    one. Where the system does not offer that, it returns elapsed time. Elapsed time is no good measure: on a
+    busy machine, a cheap expression takes long, too."""
     find = getattr(time, "pthread_getcpuclockid", None)
     if find is None:
         return time.monotonic

@@ -1,4 +1,4 @@
-"""How many messages a feed has read, by time: those without a row in the window, too."""
+"""Counts the messages that a feed has read, by time, including those without a row in the window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MOST = 2_000
-"""Spans of time that are counted apart; more are joined in pairs."""
+"""Maximum spans of time with a separate count. Above it, they are joined in pairs."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class MessageCount:
         return self._spans[-1].end if self._spans else None
 
     def add(self, seqs: Sequence[int], received: Sequence[int]) -> None:
-        """Count messages, in ascending order. Those at or below the last sequence have been counted."""
+        """Count messages, in ascending order. Those at or below the last counted sequence are skipped."""
         above = self._spans[-1].last_seq if self._spans else -1
         if not len(seqs) or seqs[-1] <= above:
             return
@@ -52,12 +52,12 @@ class MessageCount:
             self._spans = _few((*self._spans, span))
 
     def prepend(self, older: "MessageCount") -> None:
-        """Take over what another one has counted of older messages."""
+        """Add the counts of `older`, which has counted older messages."""
         self._spans = _few((*older._spans, *self._spans))
 
     def since(self, time: int) -> int:
-        """How many messages were stored at or after `time` (ns since the epoch, UTC): within one span, as if
-        they had come evenly."""
+        """How many messages were stored at or after `time` (ns since the epoch, UTC). Within one span,
+        messages are assumed to be evenly spread."""
         spans = self._spans
         total = 0
         for span in reversed(spans):
@@ -75,7 +75,7 @@ class MessageCount:
             self._spans = (*(span for span in self._spans[:-1] if span.end >= time), self._spans[-1])
 
     def remove_before(self, seq: int) -> None:
-        """Messages below this sequence have left the stream."""
+        """Remove the messages below this sequence, because they have left the stream."""
         if self._spans and self._spans[0].first_seq < seq:
             kept = []
             for span in self._spans:

@@ -35,7 +35,8 @@ class NamedFeed(Derived):
         self.names = names
 
     def counted(self, made: S) -> S:
-        """See Derived. The feed counts them, because it may forget this one while pages still have it."""
+        """See Derived. The shared feed counts them, because it may drop this view while pages still use
+        it."""
         return self._feed.counted(made)
 
     @property
@@ -60,7 +61,7 @@ class NamedFeed(Derived):
 
     @property
     def stretch(self) -> "Feed | NamedFeed | None":
-        """If a playback shows it: the feed of the whole stretch, with the same names."""
+        """In a playback: the feed of the whole stretch, with the same names. Otherwise None."""
         return named(self._feed.stretch, self.names) if isinstance(self._feed, PlayedFeed) else None
 
     @property

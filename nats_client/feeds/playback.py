@@ -1,4 +1,4 @@
-"""A stretch in the past, played again: one clock that all feeds of a playback obey."""
+"""Replays a stretch of the past: one clock controls all feeds of a playback."""
 
 import asyncio
 import contextlib
@@ -34,32 +34,32 @@ LATE = 0.5
 MEASURED = 2.0
 """Seconds over which the true speed is measured."""
 UNHELD = 0.9
-"""The chosen speed counts as reached from this share on."""
+"""Share of the chosen speed at which it counts as reached."""
 FIRST_FEED = 3.0
 """Seconds that a new playback waits for its first feed."""
 UNREAD = 15.0
-"""Seconds after which a playback pauses that nobody reads or watches, and after which a feed that nobody
-reads is no longer waited for."""
+"""Seconds without a reader or watcher after which a playback pauses. After as many seconds without a reader,
+it no longer waits for a feed."""
 FORGOTTEN = 60.0
 """Seconds without a reader after which a playback forgets a feed."""
 PLACES = 200
-"""Parts of the stretch whose messages are counted."""
+"""Parts of the stretch whose rows are counted, by default."""
 
 
 class Playback:
-    """Plays a stretch again. `Client.playback` creates it, paused at the start, and its feed() gives the
-    feeds that obey it: each shows the rows that were stored before the moment at which the playback is, as
-    far back as its look-back reaches. A feed holds no rows of its own; it shows a part of those of the
-    stretch, which all playbacks and all other readers of it share.
+    """Replays a stretch. `Client.playback` creates it, paused at the start. Its feed() returns feeds that
+    follow its clock: each shows the rows stored before the playback's moment, as far back as the feed's
+    look-back reaches. Such a feed holds no rows of its own. It shows a part of the feed of the whole stretch,
+    which all playbacks and all other readers of the stretch share.
 
-    Any thread may call it. It needs no thread of its own, and ends when nobody holds it any more.
+    Any thread may call it. It needs no thread of its own, and ends when the last reference to it is gone.
     """
 
     def __init__(
         self, start: int, end: int, open_feed: Opener, memory: Memory, wake: Callable[[], None]
     ) -> None:
-        """`start`, `end`: of the stretch, ns since the epoch, UTC. `open_feed` is Client.feed. `wake` makes
-        somebody call advance() once per TICK while it plays."""
+        """`start`, `end`: of the stretch, ns since the epoch, UTC. `open_feed` is Client.feed. `wake` starts
+        the task that calls advance() once per TICK while it plays."""
         self._open = open_feed
         self.start = start
         self.end = end
@@ -72,7 +72,7 @@ class Playback:
         self._ticked = self._made = self._seen = monotonic()
         self._passed: deque[tuple[float, float, float]] = (
             deque()
-        )  # when, seconds since then, those that counted
+        )  # of each step: when, seconds since the last, seconds that counted
         self._watchers: list[Callable[[], None]] = []
 
     @property
@@ -107,8 +107,8 @@ class Playback:
         return any(feed.is_loading and now - feed.last_read < UNREAD for feed in self._known())
 
     def play(self, speed: int | None = None) -> None:
-        """Play at this speed, or at the last one; from the start if it is at the end. Raises LookbackError if
-        `speed` is none of SPEEDS."""
+        """Play at `speed`, by default the last one. At the end of the stretch, it begins again at the start.
+        Raises LookbackError if `speed` is none of SPEEDS."""
         if speed is not None:
             self.set_speed(speed)
         with self._lock:
@@ -137,15 +137,15 @@ class Playback:
         self._notify()
 
     def jump(self, moment: int) -> None:
-        """Move to `moment` (ns since the epoch, UTC), or to the nearest one in the stretch. After a move
+        """Move to `moment` (ns since the epoch, UTC), or to the nearest moment of the stretch. After a move
         back, feeds that were returned before no longer update: call feed() again."""
         with self._lock:
             self._move(min(self.end, max(self.start, moment)))
         self._notify()
 
     def step(self, count: int) -> None:
-        """Pause, and go on until `count` further messages of the feeds are shown; with a negative count, back
-        until so many fewer are. Messages stored at the same nanosecond are one step."""
+        """Pause, and move forward until `count` more messages of the feeds are shown. A negative count moves
+        back until that many fewer are shown. Messages stored at the same nanosecond are one step."""
         with self._lock:
             self._playhead.playing = False
             feeds = self._current()
@@ -160,8 +160,8 @@ class Playback:
         self._notify()
 
     def density(self, places: int = PLACES) -> list[int]:
-        """How many rows of the feeds were stored in each of `places` equal parts of the stretch, as far as
-        they are loaded. Empty if there is no feed yet, or none since a move back."""
+        """The number of loaded rows of the feeds in each of `places` equal parts of the stretch, by storage
+        time. Empty if there is no feed yet, or none since a move back."""
         feeds = self._current()
         if not feeds:
             return []
@@ -189,11 +189,11 @@ class Playback:
         look_back: Duration = "PT5M",
         **others: Any,
     ) -> PlayedFeed | NamedFeed:
-        """The rows of `stream` as they were at the moment. The arguments are those of Client.feed, and it
-        raises what that raises; but there is no `end`. Equal arguments return the same feed, until the
+        """A feed with the rows of `stream` as of the playback's moment. It takes the arguments of
+        Client.feed, except `end`, and raises the same errors. Equal arguments return the same feed, until the
         playback moves back."""
         length = parse_duration(look_back)
-        # So far that a feed has all its rows at the start, too.
+        # Far enough that the look-back is complete even at the start of the stretch.
         reach = min(LONGEST, length + pd.Timedelta(self.end - self.start, unit="ns"))
         end = pd.Timestamp(self.end, tz="UTC")
         found = self._open(stream, subject, look_back=reach, end=end, **others)
@@ -229,7 +229,7 @@ class Playback:
         return True
 
     def count_derived(self) -> None:
-        """Count the bytes of derived values, and forget the feeds that nobody reads."""
+        """Count the bytes of derived values, and drop feeds without a reader for FORGOTTEN seconds."""
         with self._lock:
             limit = monotonic() - FORGOTTEN
             for key, feed in list(self._feeds.items()):
@@ -243,12 +243,12 @@ class Playback:
     # -- below, any thread -------------------------------------------------------------------------------
 
     def _played(self, of: Feed, look_back: pd.Timedelta) -> PlayedFeed:
-        """The feed that shows the rows of `of`, which reads the stretch."""
+        """The played feed of `of`, which reads the whole stretch."""
         with self._lock:
             found = self._feeds.get(of.key)
             if found is None or not found.shows(of):
                 found = self._feeds[of.key] = PlayedFeed(of, self._playhead, look_back)
-                # Not a method of this one, which the memory would hold.
+                # Not a method of this playback: the memory would keep the playback alive.
                 self._memory.join(found, PlayedFeed.forget_derived)
             found.extend(look_back)
             return found
@@ -257,8 +257,8 @@ class Playback:
         return list(self._feeds.values())
 
     def _current(self) -> list[PlayedFeed]:
-        """The feeds that somebody reads, and not those of a page that was left. All, if nobody does: a page
-        may stand still."""
+        """The feeds with a recent reader, without those of a page that was left. All feeds if none has one,
+        because a paused page does not read."""
         now = monotonic()
         return [feed for feed in self._known() if now - feed.last_read < UNREAD] or self._known()
 
@@ -266,7 +266,7 @@ class Playback:
         """Needs the lock."""
         self._passed.clear()
         if moment < self.moment:
-            # What is computed from rows goes forward only.
+            # Derived values can only move forward, so a move back needs new feeds.
             playing, self._playhead.playing = self._playhead.playing, False
             self._playhead = Playhead(moment, playing)
             for feed in self._known():
@@ -285,7 +285,7 @@ class Playback:
 
 
 class Playbacks:
-    """All playbacks of a client, and the task on its loop that moves those that play."""
+    """All playbacks of a client, and the task on its loop that advances those that are playing."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, memory: Memory) -> None:
         self._loop = loop
@@ -295,7 +295,7 @@ class Playbacks:
         self._lock = threading.Lock()
 
     def add(self, start: int, end: int, open_feed: Opener) -> Playback:
-        """A new one, from any thread."""
+        """Create a playback. Any thread may call it."""
         playback = Playback(start, end, open_feed, self._memory, self._wake)
         with self._lock:
             self._all.add(playback)
@@ -328,6 +328,7 @@ class Playbacks:
             await asyncio.sleep(TICK)
 
     def _advance(self) -> bool:
-        """Not in the task itself, which would hold the last playback while it sleeps."""
+        """Advance all playbacks; True if one is playing. Not part of the task itself, whose variables would
+        keep the last playback alive while the task sleeps."""
         moved = [playback.advance(monotonic()) for playback in self._there()]
         return any(moved)

@@ -37,9 +37,9 @@ class Playhead:
 
 
 class PlayedFeed(Derived):
-    """A feed of a stretch, as far as a playback is. Its `now()` is the playback's moment, and its rows are
-    those of the shared feed that were stored before: the same arrays, and not a copy. To readers it is like a
-    feed. A column is there from the first row on that has a value in it; its kind is that of the whole
+    """A feed of a stretch, up to the moment of a playback. Its `now()` is that moment, and its rows are those
+    of the shared feed that were stored before it. The arrays are shared, not copied. Readers use it like a
+    feed. A column appears with the first row that has a value in it; its kind is that of the whole
     stretch."""
 
     def __init__(self, feed: Feed, playhead: Playhead, look_back: pd.Timedelta) -> None:
@@ -57,7 +57,7 @@ class PlayedFeed(Derived):
         self._state: object = None
         self._version = 0
         self._columns = _Columns()
-        self._unread: float | None = None  # since when the watchers have not read what is new
+        self._unread: float | None = None  # when it moved and the watchers have not read it since
         self._watchers: list[Callable[[], None]] = []
         self._derived_bytes = 0
         self._fetching = threading.Lock()
@@ -108,9 +108,10 @@ class PlayedFeed(Derived):
         return self.snapshot().frame()
 
     def newest(self) -> list[Message]:
-        """The raw messages of the newest rows, newest first, at most MOST_MESSAGES, without those that the
-        stream does not hold any more. They are read from the stream, once a second at most, so that they may
-        be as much behind; not for the client's own thread. Raises ClosedError."""
+        """The raw messages of the newest rows, newest first, at most MOST_MESSAGES, without those that have
+        left the stream. They are fetched from the stream at most once per second, so they may be a second
+        behind the rows, and more after a failed request. Do not call it on the client's own thread. Raises
+        ClosedError."""
         rows = self.snapshot()
         wanted = _distinct(rows.seq, MOST_MESSAGES, last=True).tolist()
         with self._fetching:
@@ -121,10 +122,11 @@ class PlayedFeed(Derived):
                     found = {message.seq: message for message in self._feed.stored(missing, FETCH_WITHIN)}
                     known = dict.fromkeys(missing) | self._raw | found
                     self._raw = {seq: known[seq] for seq in wanted}
-                except LookbackError:  # what is known stays; a server logs each request that it denies
+                except LookbackError:  # keep the known messages; the server logs each request that it denies
                     rest = FETCH_AGAIN
                 self._fetch_again = monotonic() + rest
-            # A move forward may be ahead of what has been fetched, and never behind it.
+            # The moment only moves forward, so the fetched messages may be older than the rows, but never
+            # newer.
             held = [self._raw[seq] for seq in sorted(self._raw, reverse=True)]
         oldest = rows.seq[0] if len(rows) else 0
         return [message for message in held if message is not None and message.seq >= oldest]
@@ -139,7 +141,7 @@ class PlayedFeed(Derived):
         self._feed.want(reader)
 
     def stop(self, reader: Hashable) -> None:
-        """See Feed. The playback waits no more for what is on its way."""
+        """See Feed. The playback no longer waits for rows that are being loaded."""
         self._waits = False
         self._feed.stop(reader)
 
@@ -164,11 +166,11 @@ class PlayedFeed(Derived):
 
     @property
     def health(self) -> Health:
-        """The state of the stretch, as far as it was at the moment."""
+        """The health of the stretch as of the playback's moment."""
         return self.health_of(self.look_back)
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """The state for a reader with this look-back."""
+        """The health for a reader with this look-back."""
         with self._lock:
             rows = self._snapshot
         moment, key = self.now(), self.key
@@ -204,7 +206,7 @@ class PlayedFeed(Derived):
 
     @property
     def is_loading(self) -> bool:
-        """True while rows of the stretch are on their way and its reader wants them."""
+        """True while rows of the stretch are being loaded, unless a reader has called stop() since."""
         return self._waits and self._feed.is_loading
 
     def shows(self, feed: Feed) -> bool:
@@ -226,29 +228,33 @@ class PlayedFeed(Derived):
             changed()
 
     def is_late(self, since: float) -> bool:
-        """True if its watchers have not read it since then, though it has moved."""
+        """True if it moved before `since` (seconds, monotonic) and its watchers have not read it after the
+        move."""
         return bool(self._watchers) and self._unread is not None and self._unread < since
 
     def stored_near(self, moment: int, most: int, *, after: bool) -> Ints:
-        """When the next `most` messages from `moment` on were stored, or the last before it."""
+        """The next `most` distinct storage times from `moment` on, or the last ones before it; ns since the
+        epoch, UTC."""
         received = self._stored
         at = int(np.searchsorted(received, moment))
         return _distinct(received[at:] if after else received[:at], most, last=not after)
 
     def stored_between(self, edges: Ints) -> Ints:
-        """How many rows of the stretch were stored between each two of these ascending times."""
+        """The number of rows of the stretch stored between each two neighbouring `edges`, which ascend (ns
+        since the epoch, UTC)."""
         return np.diff(np.searchsorted(self._stored, edges))
 
     @property
     def _stored(self) -> Ints:
-        """When the rows of the stretch were stored; none of a closed feed, as its readers learn anyway."""
+        """Storage times of the rows of the stretch. Empty after the feed was closed; reading its snapshot
+        raises the error."""
         try:
             return self._feed.snapshot().received
         except ClosedError:
             return np.zeros(0, dtype=np.int64)
 
     def rest(self) -> None:
-        """Release the rows, because nobody reads the feed."""
+        """Release the snapshot, because the feed has no reader."""
         with self._lock:
             self._snapshot = None
 
@@ -265,13 +271,13 @@ class PlayedFeed(Derived):
         self._derived_bytes = self.derived_bytes + sum(named)
 
     def forget_derived(self) -> None:
-        """See Derived; and those of feeds with names for tokens."""
+        """See Derived. It also drops the values of feeds with names for tokens."""
         super().forget_derived()
         self.by_names.clear()
         self._derived_bytes = self.derived_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Forget what is derived. It is computed again when somebody requests it."""
+        """Drop the derived values. They are computed again on request."""
         self.forget_derived()
 
     def relax(self) -> None:
@@ -279,7 +285,7 @@ class PlayedFeed(Derived):
 
 
 def _distinct(ascending: Ints, most: int, *, last: bool) -> Ints:
-    """The first `most` different values, or the last."""
+    """The first `most` distinct values; with `last`, the last ones."""
     size = most
     while True:
         found = np.unique(ascending[-size:] if last else ascending[:size])
@@ -289,12 +295,12 @@ def _distinct(ascending: Ints, most: int, *, last: bool) -> Ints:
 
 
 class _Columns:
-    """From which row on each column of a window has values. Not thread-safe."""
+    """The first row with a value in each column of a window. Not thread-safe."""
 
     def __init__(self) -> None:
         self._generation: int | None = None
         self._begins: dict[str, int] = {}
-        self._searched: dict[str, int] = {}  # up to which row, of those without a value so far
+        self._searched: dict[str, int] = {}  # the end of the search, for columns without a value so far
 
     def later(self, whole: Snapshot, end: int) -> frozenset[str]:
         """The columns whose first value is in the row with the ordinal `end` or after it."""

@@ -29,24 +29,24 @@ LATER = 2
 """Checks after which a filtered feed has received the roll-up that removed messages."""
 UNANSWERED = 6.0
 """Seconds without a reply and without a message after which the stream counts as unreachable. Heartbeats may
-go on meanwhile, because the consumer's node needs no majority for them."""
+continue meanwhile, because the consumer's node needs no majority for them."""
 HINT_EVERY = 10.0
 """Seconds between checks of why nothing matches."""
 MOST_HOLES = 1000
 """Unexplained jumps in the sequence that are kept between two checks."""
 MOST_DELETED = 100_000
-"""Messages deleted in the middle of a stream up to which the server's list of them is requested."""
+"""Maximum messages deleted in the middle of a stream for which the server's list of them is requested."""
 
 _log = logging.getLogger(__name__)
 
 
 class _Gone(NamedTuple):
-    """What has left a stream."""
+    """The messages that have left a stream."""
 
     first: int
-    """All below this sequence."""
+    """All messages below this sequence have left."""
     deleted: Ints
-    """These sequences, too; in ascending order."""
+    """Further sequences that have left, in ascending order."""
     last: int
     """The stream's newest sequence."""
     created: str
@@ -146,11 +146,12 @@ class StreamCheck:
         if deleted != len(self._deleted) and deleted <= MOST_DELETED:
             info = await self._consumer.fetch_info(deleted=True)
             self._deleted = np.array(info["state"].get("deleted") or [], dtype=np.int64)
-        # Of the newest reply: the list of deleted messages may be younger than `state`.
+        # Taken from the newest reply: the list of deleted messages may be newer than `state`.
         gone = _Gone(first, self._deleted, int(info["state"]["last_seq"]), info["created"])
         if config.get("allow_rollup_hdrs"):
             # A roll-up removes messages before it is delivered itself, so an earlier check decides: the
-            # previous one, once all up to it is read. With a filter that is unknown: the one before that.
+            # previous check, once everything up to it has been read. With a filter, that is unknown, so the
+            # check before the previous one decides.
             self._seen.append(gone)
             ago = LATER if self._consumer.filtered else 1
             if len(self._seen) <= ago:

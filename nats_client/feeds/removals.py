@@ -76,8 +76,9 @@ class Endings:
         self._rolled_all = 0
 
     def note(self, raw: Raw, held: Collection[int] | None = None) -> None:
-        """Record the headers of new messages (ADR-43, ADR-51). `held` are the sequences of those with rows,
-        if not all have some: when the others end is of no interest, but they, too, may replace messages."""
+        """Record the headers of new messages (ADR-43, ADR-51). `held` are the sequences of the messages with
+        rows; None if all have rows. For the other messages, only roll-ups are recorded, because they also
+        remove messages."""
         if not raw.headers:
             return
         for at, seq in enumerate(raw.seq):
@@ -97,7 +98,7 @@ class Endings:
                 self._rolled[subject] = max(self._rolled.get(subject, 0), seq)
 
     def add(self, others: "Endings") -> None:
-        """Merge what another one has recorded of the same stream."""
+        """Merge the records of another object for the same stream."""
         self._seqs.extend(others._seqs)
         self._ends.extend(others._ends)
         self._rolled_all = max(self._rolled_all, others._rolled_all)

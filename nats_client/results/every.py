@@ -1,4 +1,4 @@
-"""Aggregates per bucket of time, of which only those are computed again whose rows have changed."""
+"""Aggregates per bucket of time. Only buckets whose rows have changed are computed again."""
 
 from collections.abc import Hashable, Mapping
 
@@ -18,15 +18,15 @@ from ..table.values import Ints
 class Every:
     """The work of every(): buckets of `length` on a grid that begins at the epoch, per series.
 
-    A bucket's rows have changed if rows came into it, late ones as well, or left it. All buckets are worked
-    out again when the rows start over.
+    A bucket has changed if rows entered it, late rows included, or left it. All buckets are computed again
+    when the generation of the rows changes.
     """
 
     moment = False
     typed = False
 
     def __init__(self, length: pd.Timedelta, by: tuple[str, ...], shows: Mapping[str, str]) -> None:
-        """Raises SqlError, which names the place."""
+        """Raises SqlError, with the place of the mistake."""
         self.sql = every_sql(length, by, shows)
         self.statement = check_select(self.sql, ("rows",))
         self._step = length.value // 1000 * 1000
@@ -48,7 +48,7 @@ class Every:
         assert isinstance(rows, Snapshot)
         kept = self._kept
         buckets = self._changed(rows) if kept is not None and rows.generation == self._generation else None
-        self._kept, self._generation = None, rows.generation  # all again, should this one fail
+        self._kept, self._generation = None, rows.generation  # compute all again if this fails
         if buckets is None or kept is None:
             self.worked_out = len(rows)
             made = ask(self.statement, {"rows": rows}, limits=limits, stop=stop)
@@ -56,7 +56,7 @@ class Every:
             part = _within(rows, buckets, self._step)
             self.worked_out = len(part)
             news = ask(self.statement, {"rows": part}, limits=limits, stop=stop)
-            # DuckDB rounds the times of buckets down to microseconds; so is the grid.
+            # DuckDB rounds the times of buckets down to microseconds, so the grid is rounded, too.
             of = np.asarray(kept.column("time").combine_chunks().cast(pa.int64())) * 1000 // self._step
             made = kept.filter(pa.array(~np.isin(of, buckets)))
             if news.schema != made.schema:  # a column's type follows from its values
@@ -67,11 +67,11 @@ class Every:
         return made
 
     def _changed(self, rows: Snapshot) -> Ints:
-        """The buckets into which rows came, or that they left, since the last result."""
+        """Indices of the buckets that rows have entered or left since the last result."""
         end = self._first + len(self._times)
         left = self._times[: max(0, rows.first - self._first)]
         came = rows.times(max(end, rows.first))
-        # Rows that are put in front come with a generation of their own.
+        # Prepended rows change the generation, so they need no check here.
         return np.unique(np.concatenate([left, came]) // self._step)
 
 

@@ -1,4 +1,4 @@
-"""Rows that a program gives instead of a stream: a table of pandas over time, which can be given anew."""
+"""Rows that a page passes instead of a stream: a pandas table over time, which the page can replace."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ from .result import EMPTY_HEALTH, round_up
 from .result_bins import ResultBins
 
 RECENT = 0.1
-"""Rows whose newest is at most this share of their span old, or a minute, are drawn up to now; others as
-far as they reach."""
+"""If the age of the newest row is at most this share of the rows' span, or a minute, the time axis ends now.
+Otherwise it ends shortly after that row."""
 MARGIN = 0.02
-"""Share of their span that is left free beside rows: a point at the edge could not be seen."""
+"""Share of the rows' span left free on each side, because a point at the edge would not be visible."""
 SHORTEST = 1_000_000_000
 """Minimum length of the time axis, ns."""
 MOMENT = 60_000_000_000
@@ -28,12 +28,12 @@ MOMENT = 60_000_000_000
 
 
 class GivenRows(Derived):
-    """To readers it is like a feed whose rows are those of the table given last."""
+    """The rows of the last table passed to put(). Readers use it like a feed."""
 
     _bins_class = ResultBins
 
     def __init__(self, name_key: object) -> None:
-        """`name_key`: what it is, in a form that stays the same when the app starts again."""
+        """`name_key`: an identifier that stays the same after a restart of the app."""
         super().__init__()
         self.name_key = name_key
         self.events = ()
@@ -44,9 +44,9 @@ class GivenRows(Derived):
         self._watchers: list[Callable[[], None]] = []
 
     def put(self, table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> None:
-        """Take the rows of `table` instead of those before; `columns`: only these. Their times are the index,
-        or one of its levels, or else the column `_time` or `time`; without a zone they are in UTC. Raises
-        ColumnError if there are no times, or no such column."""
+        """Replace the rows with those of `table`, with only these `columns` (default: all). The times are the
+        index or one of its levels, or else the column `_time` or `time`; without a zone, they are in UTC.
+        Raises ColumnError if there are no times, or no such column."""
         self._snapshot = self._rows.snapshot(arrow_table(with_times(table, columns)), time.time_ns())
         if len(self._snapshot):
             length = self._length()
@@ -60,8 +60,8 @@ class GivenRows(Derived):
 
     @property
     def key(self) -> FeedKey:
-        """Names no stream. With an end, a little after the newest row, if that is long ago or ahead: then
-        time stands still, as in a stretch of the past."""
+        """A key without a stream. If the newest row is old or in the future, the key has an `end` shortly
+        after that row. Then the clock stands still there, as at a stretch of the past."""
         end = None
         if len(self._snapshot):
             oldest, newest = int(self._snapshot.time[0]), int(self._snapshot.time[-1])
@@ -75,7 +75,7 @@ class GivenRows(Derived):
         return time.time_ns() if end is None else end
 
     def _length(self) -> int:
-        """How much time the rows take with what is left free beside them, ns."""
+        """The span of the rows with the margins on both sides, ns."""
         span = int(self._snapshot.time[-1]) - int(self._snapshot.time[0])
         return max(SHORTEST, int((1 + 2 * MARGIN) * span)) if span else MOMENT
 
@@ -111,7 +111,8 @@ class GivenRows(Derived):
 
 
 def with_times(table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of `table` with their times as the first column, `_time`; `columns`: only these others."""
+    """The rows of `table` with their times as the first column, `_time`, and only these other `columns`
+    (default: all). Raises ColumnError if there are no times, or no such column."""
     frame = table.to_frame(table.name or "value") if isinstance(table, pd.Series) else table
     plain = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
     flat = frame.copy(deep=False) if plain else frame.reset_index()

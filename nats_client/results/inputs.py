@@ -1,4 +1,4 @@
-"""What SQL reads: rows of feeds, values of buckets, rows of queries, other results, and tables of pandas."""
+"""Inputs of SQL: rows of feeds, values of buckets, rows of queries, other results, and pandas tables."""
 
 import hashlib
 from collections.abc import Callable, Hashable
@@ -22,8 +22,8 @@ from ..table.snapshot import Snapshot
 
 
 class Moment:
-    """The tables of one calculation. Each window and bucket is read once, so that two tables of the same one
-    never show it at two versions."""
+    """The tables of one calculation. Each window is read once, so two tables of the same window always have
+    the same version."""
 
     def __init__(self) -> None:
         self._windows: dict[int, tuple[int, Snapshot]] = {}
@@ -38,7 +38,7 @@ class Moment:
 
 
 class Input(Protocol):
-    """A table of SQL. Equal ones are the same table, for readers with the same rights."""
+    """A table that SQL can read. Equal inputs are the same table, for readers with the same rights."""
 
     @property
     def name_key(self) -> object:
@@ -58,7 +58,7 @@ class Input(Protocol):
         """The state of its feed; None if it has none."""
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, from any thread, when there is something new. Returns a function that ends this.
+        """Call `changed`, from any thread, when the rows may have changed. Returns a function that ends this.
         Inputs that never call it are polled once a second."""
 
 
@@ -125,8 +125,8 @@ class _Kept:
 
 @dataclass(frozen=True)
 class BucketValues(_Still):
-    """The values of a bucket: `key`, `value` and `_time`; the fields of values that are objects instead of
-    `value`, if all are. A field with the name of one of these becomes `payload{name}`."""
+    """The values of a bucket, with the columns `key`, `value` and `_time`. If all values are objects, their
+    fields replace `value`. A field named `key` or `_time` becomes `payload{name}`."""
 
     bucket: Watch | PastBucket | PlayedBucket
     _kept: _Kept = field(default_factory=_Kept, compare=False, repr=False)
@@ -167,14 +167,14 @@ class AnswerRows(_Still):
 
 @dataclass(frozen=True)
 class Given(_Still):
-    """A table of pandas. Equal tables are the same one."""
+    """A pandas table. Tables with equal content are the same input."""
 
     frame: pd.DataFrame = field(compare=False, repr=False)
     content: bytes
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Given":
-        """A table as it is now."""
+        """An input with the present content of `frame`."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr((list(frame.columns), list(frame.dtypes), frame.index.names)).encode())
         plain = frame.reset_index()

@@ -36,17 +36,17 @@ BEAT = 1.0
 UNREAD = 60.0
 """Seconds without a reader after which a result is dropped."""
 MOST = 200
-"""Results of a process."""
+"""Maximum results per process."""
 AT_ONCE = 4
-"""Concurrent calculations per process: so many slow ones and so many quick ones, and as many again of each
-for SQL that viewers typed."""
+"""Maximum concurrent calculations per process, for each of four kinds: slow and quick ones, of SQL from pages
+and of SQL that viewers typed."""
 SHARE_OF_TURNS = 1
-"""How many of the calculations for typed SQL may belong to one asker."""
+"""Maximum concurrent calculations of typed SQL per asker, for slow and for quick ones each."""
 LONG = 0.5
 """Seconds from which on a calculation counts as slow. A new result counts as slow, too, until it has been
 measured, so that it does not delay quick ones."""
 SLOW = 1.0
-"""If calculations are further apart than this many seconds, the result says so."""
+"""If calculations are further apart than this many seconds, pace() reports it."""
 DEFAULT_LOOK_BACK = pd.Timedelta(minutes=5)
 """The look-back of a result without timestamps."""
 
@@ -76,8 +76,8 @@ class Query:
         *,
         typed: bool = False,
     ) -> None:
-        """`typed`: a viewer wrote it, so that it runs in a process of its own. Raises SqlError, which names
-        the place."""
+        """`typed`: a viewer wrote the SQL, so it runs in a separate process. Raises SqlError, with the place
+        of the mistake."""
         self.statement: Statement = check_select(sql, names)
         self.typed = typed
         self.sql = sql
@@ -105,8 +105,9 @@ class Query:
 
 
 class Result(Derived):
-    """A result of SQL, computed in a thread of its own while somebody reads it: only when its inputs have
-    changed, at most four times a second, and less often if it takes long. To readers it is like a feed."""
+    """A result of SQL, computed in a thread of its own while it has readers. It is computed only when its
+    inputs have changed, at most four times a second, and less often if it takes long. Readers use it like a
+    feed."""
 
     _bins_class = ResultBins
 
@@ -118,7 +119,7 @@ class Result(Derived):
         limits: Limits | None = None,
         memory: Memory = PROCESS,
     ) -> None:
-        """`work`: a Query, or something with the same `identity`, `moment`, `typed`, `sql` and call."""
+        """`work`: a Query, or an object with the same `identity`, `moment`, `typed`, `sql` and call."""
         super().__init__()
         self._work = work
         self._inputs = dict(inputs)
@@ -160,7 +161,7 @@ class Result(Derived):
 
     @property
     def key(self) -> FeedKey:
-        """No stream; the SQL, and where the stretch ends that it is about."""
+        """A key without a stream. Its `end` is that of the first feed or result among the inputs."""
         feeds = [
             each.feed if isinstance(each, Rows) else each.result
             for each in self._inputs.values()
@@ -175,7 +176,7 @@ class Result(Derived):
 
     @property
     def inputs(self) -> Mapping[str, Input]:
-        """What it reads, by name."""
+        """The inputs by table name."""
         return self._inputs
 
     def now(self) -> int:
@@ -195,7 +196,7 @@ class Result(Derived):
         return self.snapshot().frame()
 
     def newest(self) -> list[Message]:
-        """Nothing: a result has no messages."""
+        """Always empty: a result has no messages."""
         return []
 
     def wait(self, timeout: float) -> bool:
@@ -221,14 +222,14 @@ class Result(Derived):
         return end
 
     def join(self, tab: str, asker: str) -> bool:
-        """The viewer in `tab` has requested it: it is computed in the turns of `asker`. False if it is
+        """Register the viewer in `tab`: the result is computed in the turns of `asker`. False if it is
         closed."""
         with self._lock:
             self._askers = {**self._askers, tab: asker}
             return not self._closed
 
     def leave(self, tab: str) -> None:
-        """The viewer in `tab` requests it no more. Without any it is dropped."""
+        """Unregister the viewer in `tab`. Without any viewer, the result is dropped."""
         with self._lock:
             self._askers = {each: asker for each, asker in self._askers.items() if each != tab}
             if self._askers:
@@ -238,11 +239,12 @@ class Result(Derived):
 
     @property
     def health(self) -> Health:
-        """The state of its inputs."""
+        """The health of its inputs."""
         return self.health_of(self.look_back)
 
     def health_of(self, look_back: pd.Timedelta) -> Health:
-        """The state of its inputs: the worst of their feeds, and the gaps of all."""
+        """The health of its inputs: that of the worst feed, with the gaps of all feeds. The look-back does
+        not matter."""
         found = [health for each in self._inputs.values() if (health := each.health()) is not None]
         rows = self._snapshot
         if not found:
@@ -264,17 +266,17 @@ class Result(Derived):
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The newest ones: errors of its query, and its end."""
+        """The newest events: errors of the SQL, and the end of the result."""
         return self._events.newest
 
     @property
     def timeless(self) -> bool:
-        """True if the result has no times of its own, so that all rows have that of the result."""
+        """True if the result has no times of its own, so all rows have the time of the calculation."""
         return self._timeless
 
     def structure(self) -> Hashable:
-        """A value that changes when the page has to run again: it has the columns, whether there are rows,
-        and the error."""
+        """A value that changes when the page must rerun. It consists of the columns, the error, and whether
+        the result is ready, has rows or is closed."""
         error = "" if self.error is None else str(self.error)
         shown = tuple(self._snapshot.columns.items()), len(self._snapshot) > 0
         return self.ready, shown, error, self._closed
@@ -291,11 +293,11 @@ class Result(Derived):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows and of what is derived from them."""
+        """Bytes of the rows and of the values derived from them."""
         return self._bytes + self.derived_bytes
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """A result has at most `nbytes` from now on; a larger one is an error."""
+        """Limit the rows to `nbytes` from now on. A larger result is an error."""
         self.forget_derived()
         self._limits = replace(self._own_limits, nbytes=max(SMALLEST, min(nbytes, self._own_limits.nbytes)))
 
@@ -344,7 +346,7 @@ class Result(Derived):
                 self._wake.clear()
                 try:
                     self._compute()
-                except Exception as error:  # what it shows stays; the next change tries again
+                except Exception as error:  # the last rows stay; it is retried after the pause
                     self._fail(error)
                 took = time.monotonic() - start
                 if self._unread():
@@ -388,14 +390,14 @@ class Result(Derived):
             error: LookbackError | None = None
             try:
                 found = self._work(tables, self._limits, self._stop)
-            except SqlEnded:  # the next time it may be answered
+            except SqlEnded:  # the next attempt may succeed
                 raise
             except SqlError as wrong:
                 empty = any(not len(table) for table in tables.values())
                 error = None if empty and isinstance(wrong, ColumnError) else wrong
                 found = None
             self._took = time.monotonic() - start
-            # Its processor time says what it takes of a turn: on a busy machine a quick one waits as well
+            # Processor time decides: on a busy machine, a quick calculation takes long, too.
             self._is_quick = ((self._stop.spent - spent) or self._took) < LONG
         self._put(found, now, error)
         self._state = state
@@ -436,7 +438,7 @@ class Result(Derived):
             changed()
 
     def _as_of(self, rows: Snapshot, now: int) -> Snapshot:
-        # Rows of a result do not leave one by one: it is the inputs' rows that do.
+        # Rows of a result do not leave the look-back one by one; only those of the inputs do.
         return rows.kept_since(now - self.look_back.value + self._slack)
 
     @property
@@ -450,7 +452,7 @@ class Result(Derived):
 
 @dataclass(frozen=True)
 class ResultOf:
-    """A result as a table of another one."""
+    """A result as an input of another result."""
 
     result: Result
 
@@ -512,7 +514,7 @@ class Results:
             return found
 
     def close(self) -> None:
-        """Drop all of them."""
+        """Drop all results."""
         with self._lock:
             held, self._held = list(self._held.values()), {}
         for result in held:
@@ -520,8 +522,8 @@ class Results:
 
 
 def round_up(ns: int, held: pd.Timedelta | None = None) -> pd.Timedelta:
-    """A round length of at least `ns`, that stays the same while time goes on: `held`, if that is not much
-    longer."""
+    """A round length of at least `ns`. It is `held` if that is long enough and not much longer, so it rarely
+    changes."""
     if held is not None and ns <= held.value <= 1.6 * ns:
         return held
     unit = 1_000_000_000
@@ -558,4 +560,4 @@ EMPTY_HEALTH = Health(
     archive=None,
     limits="",
 )
-"""That of rows without a stream."""
+"""The health of rows without a stream."""

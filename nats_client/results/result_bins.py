@@ -1,7 +1,7 @@
 """The bins of a chart of a result.
 
-A result replaces the one before, so its bins are computed from all of its rows. Those that are as before do
-not count as changed.
+Each result replaces the previous one, so the bins are computed from all of its rows. Bins that stay the same
+do not count as changed.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..table.snapshot import Snapshot
 
 
 class ResultBins(Bins):
-    """See Bins. A browser gets only the bins whose least or greatest value differs from what it holds."""
+    """See Bins. A browser gets only the bins whose least or greatest value differs from the one it holds."""
 
     _replaced = True
 
@@ -37,7 +37,7 @@ class ResultBins(Bins):
         self._labels: list[str] | None = None
 
     def _is_other(self, snapshot: Snapshot) -> bool:
-        """True if codes mean something else now."""
+        """True if the codes of labels have another meaning now."""
         labels = self.codes(snapshot)[1] if self.split_by and len(snapshot) else self._labels
         known, self._labels = self._labels, labels
         return known is not None and labels is not known
@@ -53,7 +53,7 @@ class ResultBins(Bins):
             seen.newest[:] = 0
         self.future, self._too_early, self._end = 0, None, None
         super()._take(snapshot)
-        held = slice(0, len(low))  # further rows are of series that came now
+        held = slice(0, len(low))  # further rows belong to new series
         same = (self._low[held] == low) & (self._high[held] == high) & (self._null[held] == null)
         if newest is not None and self._newest is not None:
             same &= same_numbers(self._newest.value[held], newest.value)

@@ -22,7 +22,7 @@ class Turns:
     then in order of arrival. Thread-safe."""
 
     def __init__(self, at_once: int, share: int | None = None) -> None:
-        """`share`: turns of one asker at most; None for all of them."""
+        """`share`: maximum turns of one asker; None for all turns."""
         self._at_once = at_once
         self._share = at_once if share is None else share
         self._changed = threading.Condition()
@@ -46,23 +46,23 @@ class Turns:
             if len(self._last) > 1000:
                 self._last.clear()
             self._last[asker] = next(self._count)
-            self._changed.notify_all()  # the next one may have a turn, too
+            self._changed.notify_all()  # the next calculation may get a turn, too
         try:
             yield
         finally:
             with self._changed:
                 self._held[asker] -= 1
-                self._held += Counter()  # without those that hold none
+                self._held += Counter()  # drops the askers that hold none
                 self._changed.notify_all()
 
     @property
     def all_taken(self) -> bool:
-        """True if nobody can have a turn now."""
+        """True if no turn is free."""
         with self._changed:
             return self._held.total() >= self._at_once
 
     def _next(self) -> tuple[_Waiting, str] | None:
-        """Who has the next turn now, and as which asker; None if nobody."""
+        """The waiting calculation that gets a turn now, and its asker; None if none can."""
         if self._held.total() >= self._at_once:
             return None
         open_to = [

@@ -1,4 +1,4 @@
-"""The sliding window of rows and its columns, as numpy arrays. Knows nothing of NATS.
+"""The sliding window of rows and its columns, as numpy arrays. Independent of NATS.
 
 Imports errors.
 """

@@ -87,15 +87,15 @@ class Part(ABC):
 
     @abstractmethod
     def types(self) -> npt.NDArray[np.uint8]:
-        """What each row holds as it was received: NO_VALUE, IS_NUMBER, IS_TEXT or IS_TIME."""
+        """The type of each row's value as it was received: NO_VALUE, IS_NUMBER, IS_TEXT or IS_TIME."""
 
     @abstractmethod
     def keys(self) -> Ints:
-        """An integer for each row, equal for equal values. Those of rows without a value mean nothing."""
+        """An integer for each row, equal for equal values. Keys of rows without a value are undefined."""
 
     @abstractmethod
     def value(self, row: int) -> float | int | str:
-        """The value of one row, which has one, as it was received."""
+        """The value of one row as it was received. The row must have a value."""
 
 
 @dataclass(eq=False, slots=True)
@@ -280,11 +280,11 @@ class Column(ABC):
 
     @abstractmethod
     def part(self, rows: slice, first: int) -> Part:
-        """The part of it for a snapshot of `rows`."""
+        """The part of the column for a snapshot of `rows`."""
 
     def moved(self, part: Part, capacity: int) -> "Column | None":
-        """A copy with the rows of `part` at the start of new arrays. None if the labels must be rebuilt:
-        unused ones would pile up for ever in a column where each text is new."""
+        """A copy with the rows of `part` at the start of new arrays. None if the labels must be rebuilt: in a
+        column where each text is new, unused labels would pile up for ever."""
         new = type(self)(capacity)
         new.data[: len(part.data)] = part.data
         return new
@@ -367,7 +367,7 @@ class TextColumn(Column):
             self.wordy = last
 
     def settled(self, held: slice, first: int, last: int) -> tuple[Column, bool]:
-        """A time column again, once the last row with any other text is gone."""
+        """A time column again, once the last row with a text that is not a time has left."""
         if not self.wordy < first <= self.timed:
             return self, False
         used, place = np.unique(self.data[held], return_inverse=True)

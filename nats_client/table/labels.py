@@ -46,7 +46,8 @@ class Labels:
             return self._index
 
     def numbers(self) -> Floats:
-        """Each label read as a number, NaN if it is none. The last entry is NaN, for rows without a label."""
+        """Each label read as a number, NaN if it is not one. The last entry is NaN, for rows without a
+        label."""
         if len(self._numbers) <= len(self.texts):
             with self._lock:
                 known = self._numbers[:-1]

@@ -28,9 +28,9 @@ class Memo:
         self._entries: dict[object, _Entry] = {}
 
     def once(self, key: object, version: object, make: Callable[[], T]) -> T:
-        """The cached value of `key`. Calls `make` if there is none, or if `version` is not the one of the
-        last call; it is, for example, the snapshot's version. Concurrent callers wait for the same value.
-        Treat the value as read-only."""
+        """The cached value of `key`. Calls `make` if there is none, or if `version` differs from that of the
+        last call. A version is, for example, the snapshot's version. Concurrent callers wait for the same
+        value. Treat the value as read-only."""
         with self._lock:
             entry = self._entries.pop(key, None) or _Entry()
             self._entries[key] = entry

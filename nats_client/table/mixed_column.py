@@ -44,7 +44,7 @@ NONE, NUMBER, INTEGER, TEXT, NUMERIC = range(5)
 """What a row of a mixed column holds: nothing; a number; an integer that float64 cannot hold, with its digits
 as text; a text that is not a number; a text that is a number."""
 _TYPES = np.array([NO_VALUE, IS_NUMBER, IS_NUMBER, IS_TEXT, IS_TEXT], dtype=np.uint8)
-"""What that is as it was received."""
+"""The type of each of these as it was received."""
 
 
 @dataclass(eq=False, slots=True)
@@ -230,7 +230,7 @@ class MixedColumn(Column):
             codes[bare] = self.labels.encode(list(map(number_text, values.tolist())))[place]
 
     def count(self, rows: slice, sign: int = 1) -> None:
-        """Add `rows` to the counts, or subtract them with the sign -1."""
+        """Add `rows` to the counts, or subtract them if `sign` is -1."""
         self.counts += sign * np.bincount(self.marks[rows], minlength=5)
 
     @property

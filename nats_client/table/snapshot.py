@@ -58,19 +58,20 @@ class Snapshot:
     def numbers(self, name: str, start: int | None = None) -> Floats:
         """A number column as float64, NaN if missing. A text column counts as one if some of its texts are
         numbers, or on, off, true or false (1 and 0); its other texts are missing then. Raises ColumnError,
-        naming what exists."""
+        naming the existing columns."""
         rows = slice(self._offset(start), None)
         if self.kind_of(name) == "text" and (found := self._columns[name].as_numbers(rows)) is not None:
             return found
         return self._typed(name, "number", rows)
 
     def drawable(self) -> list[str]:
-        """Names of the columns that numbers() reads, and of which most distinct values are numbers."""
+        """Names of the columns that a chart can draw: number columns, and text columns in which more than
+        half of the distinct texts can be read as numbers."""
         return [name for name, part in self._columns.items() if name != "_subject" and _is_drawable(part)]
 
     def codes(self, name: str, start: int | None = None) -> tuple[Codes, list[str]]:
         """A text column as int32 codes (-1 = missing) and its labels. Within a generation, the list of labels
-        only grows at its end; do not change it. Raises ColumnError, naming what exists."""
+        only grows at its end; do not change it. Raises ColumnError, naming the existing columns."""
         data = self._typed(name, "text", slice(self._offset(start), None))
         return data, self._columns[name].labels.texts
 
@@ -80,7 +81,7 @@ class Snapshot:
         return self._column(name).exact(slice(self._offset(start), None))
 
     def iso_times(self, name: str, start: int | None = None) -> IsoTimes:
-        """A time column as an array of ISO_TIME. Raises ColumnError, naming what exists."""
+        """A time column as an array of ISO_TIME. Raises ColumnError, naming the existing columns."""
         return self._typed(name, "time", slice(self._offset(start), None))
 
     def since(self, received: int) -> "Snapshot":
@@ -89,24 +90,24 @@ class Snapshot:
         return self._part(slice(cut, None), self.first + cut) if cut else self
 
     def between(self, start: int, end: int) -> "Snapshot":
-        """The rows with ordinals from `start` to before `end`, as far as they are there."""
+        """The rows with ordinals from `start` to before `end`, as far as the snapshot has them."""
         first, last = max(start, self.first), min(end, self.end)
         return self._part(slice(first - self.first, max(first, last) - self.first), first)
 
     def received_as(self, name: str, start: int | None = None) -> Part:
-        """The rows of a column with an ordinal of at least `start` (default: all), for what they were as they
-        were received: a number column may have texts among its values. Raises ColumnError."""
+        """The rows of a column with an ordinal of at least `start` (default: all), as a Part. Its types() and
+        value() are as received: a number column may have texts among its values. Raises ColumnError."""
         return self._column(name).cut(slice(self._offset(start), None))
 
     def value(self, name: str, ordinal: int) -> float | int:
         """The value of a number column in the row with this ordinal; an exact integer if float64 cannot hold
-        it. Raises ColumnError, naming what exists."""
+        it. Raises ColumnError, naming the existing columns."""
         exact = self.between(ordinal, ordinal + 1).integers(name)
         return float(self.numbers(name, ordinal)[0]) if exact is None else int(exact[0])
 
     def where(self, kept: npt.NDArray[np.bool_] | Ints) -> "Snapshot":
-        """Copies of the rows for which `kept` is true, or of those places. Their ordinals are no longer
-        valid."""
+        """Copies of the rows for which `kept` is true, or of the rows at the indices `kept`. Their ordinals
+        are no longer valid."""
         return self._part(kept, self.first)
 
     def named(self, names: Sequence[str]) -> "Snapshot":
@@ -141,19 +142,20 @@ class Snapshot:
         return replace(self, first=first, generation=generation)
 
     def kept_since(self, oldest: int) -> "Snapshot":
-        """The same rows, as if those from before `oldest` (ns since the epoch, UTC) had been stored then."""
+        """The same rows, with `_time` as their storage time, or `oldest` (ns since the epoch, UTC) if that is
+        later."""
         return replace(self, received=np.maximum(self.time, oldest))
 
     def begins(self, name: str, start: int | None = None) -> int | None:
         """The ordinal of the first row, from `start` on (default: all), with a value in column `name`; None
-        if there is none. Raises ColumnError, naming what exists."""
+        if there is none. Raises ColumnError, naming the existing columns."""
         column, at, step = self._column(name), self._offset(start), _CHUNK
         while at < len(self):
             found = np.flatnonzero(column.present(slice(at, at + step)))
             if len(found):
                 return self.first + at + int(found[0])
             at += step
-            step *= 4  # most begin at the start
+            step *= 4  # most columns begin at the start
         return None
 
     def without(self, names: Collection[str], version: int) -> "Snapshot":
@@ -162,7 +164,7 @@ class Snapshot:
         return replace(self, version=version, _columns=kept)
 
     def starts_as(self, other: "Snapshot", start: int, count: int) -> bool:
-        """True if the first `count` rows are those of `other` from place `start` on. Both must have the same
+        """True if the first `count` rows are those of `other` from index `start` on. Both must have the same
         columns, with the same labels."""
         mine, theirs = slice(0, count), slice(start, start + count)
         if not np.array_equal(self.time[mine], other.time[theirs]):
@@ -196,7 +198,8 @@ class Snapshot:
         tokens (categorical) and the payload's columns, or only `columns` of these. A payload column is
         float64; int64 if all values are integers (Int64 if some are missing and float64 cannot hold the
         others); datetime64[ns, UTC] if all are times in ISO 8601 with a UTC zone; categorical for other text.
-        `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming what exists.
+        `last` keeps only that many of the newest rows by `_time`. Raises ColumnError, naming the existing
+        columns.
         """
         names = list(columns) if columns is not None else self._shown()
         first = max(0, len(self) - last) if last is not None else 0
@@ -211,7 +214,7 @@ class Snapshot:
     def latest(self, name: str, by: str = "_subject") -> pd.Series:
         """The newest value by `_time` of column `name` per value of the text column `by`, sorted by `by`.
 
-        Rows in which `name` is missing are skipped. Raises ColumnError, naming what exists.
+        Rows in which `name` is missing are skipped. Raises ColumnError, naming the existing columns.
         """
         codes, labels = self.codes(by)
         column = self._column(name)
@@ -244,11 +247,11 @@ class Snapshot:
 
     def present(self, name: str, start: int | None = None) -> npt.NDArray[np.bool_]:
         """A bool array: which rows with an ordinal of at least `start` (default: all) have a value in column
-        `name`. Raises ColumnError, naming what exists."""
+        `name`. Raises ColumnError, naming the existing columns."""
         return self._column(name).present(slice(self._offset(start), None))
 
     def kind_of(self, name: str) -> Kind:
-        """ "number", "text" or "time". Raises ColumnError, naming what exists."""
+        """ "number", "text" or "time". Raises ColumnError, naming the existing columns."""
         return self._column(name).kind
 
     def _column(self, name: str) -> Part:
@@ -257,7 +260,7 @@ class Snapshot:
         return self._columns[name]
 
     def _by_time(self, first: int = 0) -> Ints | None:
-        """The row order by `_time` (stable), from place `first` on; None if the rows are already in that
+        """The row order by `_time` (stable), from index `first` on; None if the rows are already in that
         order."""
         if self.ordered:
             return None
@@ -268,7 +271,7 @@ class Snapshot:
         return late[np.argsort(self.time[late], kind="stable")][len(late) - (len(self) - first) :]
 
     def _shown(self) -> list[str]:
-        """A result of SQL without subjects has no sequences of its own either."""
+        """The columns of frame() by default. A result of SQL without subjects has no sequences either."""
         return ["_subject", "_seq", *self._payload()] if "_subject" in self._columns else self._payload()
 
     def _payload(self) -> list[str]:

@@ -19,7 +19,7 @@ Codes = npt.NDArray[np.int32]
 Truths = npt.NDArray[np.bool_]
 
 NO_VALUE, IS_NUMBER, IS_TEXT, IS_TIME = range(4)
-"""What a row of a column holds as it was received, whatever the column is shown as."""
+"""The type of a row's value as it was received, whatever kind the column is shown as."""
 NO_ROW = -(2**62)
 """An ordinal below that of any row. Rows that are back-filled later can have ordinals below 0."""
 EXACT = 2**53
@@ -107,8 +107,8 @@ _STATES = {"on": 1.0, "off": 0.0, "true": 1.0, "false": 0.0}
 
 
 def number_of(text: str) -> float:
-    """A text read as a number: one that is written so, or 1 and 0 for on and off, true and false. NaN if it
-    is none."""
+    """A text read as a number: the number that it contains, 1 for on and true, 0 for off and false, or
+    NaN."""
     found = number_in(text)
     return _STATES.get(text.lower(), math.nan) if found is None else found
 
@@ -119,12 +119,12 @@ def is_iso_time(text: str) -> bool:
 
 
 def number_keys(numbers: Floats) -> Ints:
-    """An integer for each number, equal for equal ones."""
+    """An integer for each number, equal for equal numbers."""
     return np.ascontiguousarray(numbers + 0.0).view(np.int64)  # 0.0 for -0.0
 
 
 def text_keys(codes: Codes) -> Ints:
-    """An integer for each code of a text, equal for equal ones and other than those of number_keys()."""
+    """An integer for each code of a text, equal for equal codes and different from all number_keys()."""
     return codes.astype(np.int64) + _TEXT_BITS + 1
 
 

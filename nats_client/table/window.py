@@ -2,7 +2,7 @@
 
 Each column is one numpy array with spare room after the last row. An append writes after the rows that
 readers hold, and a drop moves the start. Rows are copied to new arrays only when the room is used up. So a
-snapshot is a few slices, stays valid for as long as somebody holds it, and never needs a copy.
+snapshot is a few slices, stays valid for as long as a reader holds it, and never needs a copy.
 """
 
 import threading
@@ -214,8 +214,8 @@ class Window:
             return self._remove(np.isin(held, seqs))
 
     def clear(self) -> None:
-        """Remove all rows and columns and release their memory: the stream is another one now, or nobody
-        reads the window any more."""
+        """Remove all rows and columns and release their memory: the stream is another one now, or the window
+        has no more readers."""
         with self._lock:
             self._first += len(self)
             self._start()
@@ -272,7 +272,7 @@ class Window:
         self._columns: dict[str, Column] = {"_subject": TextColumn(self._capacity)}
         self._nbytes = self._row_bytes() * self._capacity
         self._truths: set[str] = set()  # columns that have had true and false
-        self._numeric: dict[str, int] = {}  # up to which row they, and others, may have other numbers
+        self._numeric: dict[str, int] = {}  # up to which row a column may have other numbers
 
     def _note_truths(self, name: str, values: Values, last: int, *, are_truths: bool) -> None:
         if name not in self._columns:
