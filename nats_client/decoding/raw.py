@@ -1,4 +1,4 @@
-"""Messages as they came from a server or the archive."""
+"""Raw messages, as received from a server or the archive."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Raw:
         return Raw() if count >= len(self) else self._at(slice(count, None))
 
     def pick(self, places: list[int]) -> "Raw":
-        """The messages at these places, which ascend."""
+        """The messages at the indices `places`, which must ascend."""
         return Raw(
             [self.seq[i] for i in places],
             [self.received[i] for i in places],

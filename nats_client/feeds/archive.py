@@ -18,7 +18,7 @@ from ..requests.query import Query
 from ..subjects import filters_of
 
 LATEST = 2**63 - 1
-"""The end of time, ns since the epoch: in the year 2262."""
+"""The latest time that int64 can hold, ns since the epoch, UTC: in the year 2262."""
 PART = 50_000
 """Rows per query, newest first."""
 

@@ -37,7 +37,8 @@ def loses(config: dict[str, Any]) -> bool:
 
 def holes_are_removals(config: dict[str, Any]) -> bool:
     """True if a missing sequence is a loss even if its message is unknown. It is not if messages may expire,
-    because then they usually did, or if a mirror has only some subjects, because it never had the others."""
+    because then the message has usually expired. Nor is it a loss in a mirror of only some subjects, which
+    never had the other messages."""
     may_end = any(config.get(name) for name in ("allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"))
     return loses(config) and not may_end and not _is_partial(config)
 

@@ -467,7 +467,7 @@ class ResultOf:
         return self.result.look_back
 
     def take(self, moment: Moment) -> tuple[Hashable, Table]:
-        """See Input. Raises what the result failed with."""
+        """See Input. Raises the error of the result, if it has one."""
         rows = self.result.snapshot()
         if self.result.error is not None:
             raise self.result.error

@@ -73,8 +73,8 @@ class Part(ABC):
         return self.pandas(rows)
 
     def exact(self, rows: Rows) -> Any:
-        """The integers of these rows, if float64 cannot hold some of them. None if it can, or if other
-        numbers are among them."""
+        """The integers of these rows, if float64 cannot hold some of them. None if it can, or if no 64-bit
+        integer type can hold all of them."""
         return None
 
     def as_numbers(self, rows: Rows) -> Floats | None:
@@ -157,7 +157,7 @@ class TextPart(Part):
         return self.values(rows) >= 0
 
     def as_numbers(self, rows: Rows) -> Floats | None:
-        """Texts such as "21.5", on and off as numbers, NaN for others. None if there are only others."""
+        """Texts such as "21.5" or "on" as numbers, NaN for all other texts. None if no label is a number."""
         known = self.labels.numbers()
         return None if np.isnan(known).all() else known[self.values(rows)]
 

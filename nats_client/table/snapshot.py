@@ -56,8 +56,8 @@ class Snapshot:
         return self.time[self._offset(start) :]
 
     def numbers(self, name: str, start: int | None = None) -> Floats:
-        """A number column as float64, NaN if missing. A text column counts as one if some of its texts are
-        numbers, or on, off, true or false (1 and 0); its other texts are missing then. Raises ColumnError,
+        """A number column as float64, NaN if missing. A text column is accepted if some of its texts are
+        numbers, or on, off, true or false (1 and 0). Its other texts are then missing. Raises ColumnError,
         naming the existing columns."""
         rows = slice(self._offset(start), None)
         if self.kind_of(name) == "text" and (found := self._columns[name].as_numbers(rows)) is not None:
@@ -77,7 +77,8 @@ class Snapshot:
 
     def integers(self, name: str, start: int | None = None) -> Any:
         """A number column as exact integers (int64, uint64, or a nullable Int64 or UInt64), if float64 cannot
-        hold some of them. None if it can, or if other numbers are among them. Raises ColumnError."""
+        hold some of them. None if it can, or if no 64-bit integer type can hold all of them. Raises
+        ColumnError."""
         return self._column(name).exact(slice(self._offset(start), None))
 
     def iso_times(self, name: str, start: int | None = None) -> IsoTimes:

@@ -187,8 +187,8 @@ class Window:
                 self._changed()
 
     def remove_before(self, seq: int, *, after: int = 0) -> "Removed | None":
-        """Remove the rows with a stream sequence below `seq` and above `after`. Returns what was removed, or
-        None."""
+        """Remove the rows with a stream sequence below `seq` and above `after`. Returns the count and times
+        of the removed rows, or None."""
         with self._lock:
             held = self._seq[self._lo : self._hi]
             start, stop = int(np.searchsorted(held, after, "right")), int(np.searchsorted(held, seq))
@@ -205,7 +205,8 @@ class Window:
             return self._remove(gone)
 
     def remove(self, seqs: Ints) -> "Removed | None":
-        """Remove the rows with these stream sequences. Returns what was removed, or None."""
+        """Remove the rows with these stream sequences. Returns the count and times of the removed rows, or
+        None."""
         with self._lock:
             held = self._seq[self._lo : self._hi]
             first, last = np.searchsorted(held, seqs, "left"), np.searchsorted(held, seqs, "right")
