@@ -1,5 +1,7 @@
-"""Decodes CloudEvents, with the attributes in headers (binary mode) or in JSON (structured mode), to the same
-columns: one per attribute, and those of the data with the prefix `data.`."""
+"""Decodes CloudEvents, with the attributes in headers (binary mode) or in JSON (structured mode).
+
+Both modes have the same columns: one per attribute, and those of the data with the prefix `data.`.
+"""
 
 import base64
 import binascii

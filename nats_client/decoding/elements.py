@@ -38,10 +38,10 @@ def check_path(name: str, path: str) -> list[str]:
 
 
 def elements_at(value: Any, keys: list[str]) -> list[Any]:
-    """One row per element of the array at the path `keys`: its fields, or the column `value` if it is no
-    object, and the single values of the objects around it. If the payload has several values, or the path
-    leads through an array, the rows of all of them are returned. A field around the array that has the name
-    of an element's field gets " (2)" at its end. Raises ValueError if there is no array."""
+    """One row per element of the array at the path `keys`: its fields, or the column `value` if it is not an
+    object. The single values of the objects around it are repeated in each row. If the payload has several
+    values, or the path leads through an array, the rows of all of them are returned. A field around the array
+    that has the name of an element's field gets " (2)" at its end. Raises ValueError if there is no array."""
     found = [part for each in (value if type(value) is list else [value]) for part in _arrays(each, keys, "")]
     count = sum(len(items) for items, _ in found)
     if count > MOST_ELEMENTS:

@@ -1,7 +1,7 @@
 """Converts what decoding libraries return into values as in JSON.
 
-Meaning is kept: times become ISO 8601 texts, bytes become hexadecimal texts, decimals become numbers if
-float64 holds them exactly and texts otherwise, and integers beyond 64 bits become texts.
+Meaning is kept. Times become ISO 8601 texts, and bytes become hexadecimal texts. Decimals become numbers if
+float64 holds them exactly, and texts otherwise. Integers beyond 64 bits become texts.
 """
 
 import datetime as dt

@@ -149,8 +149,9 @@ class Health:
     far, or a type for which an expression has no value."""
 
     history_start: int | None = None
-    """The start of the readable history, ns since the epoch, UTC: the oldest message that the stream or its
-    archive held when the feed was opened; of plain subjects, when the feed was opened. None while unknown."""
+    """The start of the readable history, ns since the epoch, UTC: when the oldest message was stored that the
+    stream or its archive held when the feed was opened. For plain subjects, it is when the feed was opened.
+    None while unknown."""
 
     ended: bool = False
     """True if the feed has read a stretch to its end, so no more rows will arrive."""

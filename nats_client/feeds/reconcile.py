@@ -251,7 +251,8 @@ async def check_regularly(consumer: Consumer, check: Callable[[], Awaitable[None
 
 def _has_majority(info: dict[str, Any]) -> bool:
     """True if a stream can store messages. A node that is cut off from the others still answers for the
-    stream and sends consumer heartbeats: for about 20 s as its leader, then as a node without a leader."""
+    stream and sends consumer heartbeats. It does so for about 20 s as leader, then as a node without a
+    leader."""
     replicas, cluster = info["config"].get("num_replicas", 1), info.get("cluster") or {}
     if replicas == 1:
         return True
