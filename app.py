@@ -1,7 +1,7 @@
 """The launcher: `streamlit run app.py`.
 
-Starts the embedded NATS server if no other is configured, and stops what it started. Viewers see
-components/frame.py. The frame is not in this file, because Streamlit would treat the pages/ folder beside its
+Starts the embedded NATS server if no other server is configured, and stops what it started. Viewers see
+components/frame.py. The frame is not in this file, because Streamlit would treat a pages/ folder beside the
 script as its own kind of pages and run them without the frame.
 """
 
@@ -21,7 +21,7 @@ from streamlit.errors import StreamlitSecretNotFoundError
 from nats_client import environment
 from nats_client.errors import SettingsError
 
-# Before the imports below, which read some of them
+# Before the imports below, because they read some of the settings.
 try:
     environment.check()
 except SettingsError as error:
@@ -47,14 +47,15 @@ MOST_FILES = 65536
 # by that long, again and again.
 sys.setswitchinterval(0.0005)
 
-# Each refresh leaves some hundred objects. With Python's default threshold of 700 the collector would run at
-# nearly every refresh, and often over all objects, while all viewers wait.
+# Each refresh leaves a few hundred objects. With Python's default threshold of 700 the garbage collector
+# would run at nearly every refresh, often over all objects, and all viewers would wait.
 gc.set_threshold(10_000, 20, 20)
 
 make_container_stack()
 keep_theme()
 
-# Without a handler Python writes warnings only. Other libraries' INFO would be a line for each request.
+# Without a handler, Python logs warnings only. The level stays at WARNING for other libraries, because their
+# INFO would be a line for each request.
 logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
 for name in ("nats_client", "lookback"):
     logging.getLogger(name).setLevel(logging.INFO)
@@ -62,7 +63,7 @@ for name in ("nats_client", "lookback"):
 
 def allow_connections() -> None:
     """Raise the limit of open files. A viewer takes four (the socket and Streamlit's event loop), so the
-    usual 1,024 would allow 250 viewers."""
+    usual limit of 1,024 would allow 250 viewers."""
     with suppress(ImportError, OSError, ValueError):  # Windows has no such limit; elsewhere it may be denied
         import resource
 

@@ -18,7 +18,7 @@ with st.container(horizontal=True):
     earlier = int(choose("Earlier periods", ["1", "2", "3", "4", "6", "12"]))
 
 period = PERIODS.get(chosen, chosen)
-archive = "history.query" if is_demo() else None  # the stream keeps a day; a comparison may need weeks
+archive = "history.query" if is_demo() else None  # the stream keeps a day, but a comparison may need weeks
 rows = live(stream, subject, look_back=look_back_for(period, earlier), archive=archive)
 if not rows:
     st.stop()  # the frame says why

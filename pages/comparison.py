@@ -17,7 +17,7 @@ from components import (
 
 half = st.query_params.get("chart")
 if half is not None:
-    # The left half: this page again, in a frame, written as an author would write it.
+    # The left half is this page again, in an iframe. Its code is what an author would write.
     rows = live("COMPARISON", "simulated.*", look_back=compared(half))
     line_chart(rows, y="value", by="_subject", most=100, height=260, grow=False, key=half)
     compare_with(half)

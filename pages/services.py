@@ -14,7 +14,7 @@ from components import (
 
 found = services()
 name = None
-with st.container():  # keeps the form below in place when services come and go
+with st.container():  # keeps the form below in place when services appear and disappear
     service_list(found)
     if found.names:
         name = choose("Service", found.names)

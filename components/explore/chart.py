@@ -46,20 +46,20 @@ HEAT_AXES: dict[str, dict[str, bool]] = {"linear": {}, "logarithmic": {"log_y": 
 LINES: dict[str, dict[str, bool]] = {"straight": {}, "steps": {"steps": True}}
 """Arguments of line_chart() by the choice of its lines."""
 ALL, NONE = "(all)", "(none)"
-"""No column: all rows count together, lines have no level."""
+"""The choices of no column: all rows are counted together, and lines have no level."""
 TEXTS = ("message", "msg", "text", "line", "log", "body", "value")
 LEVELS = ("level", "lvl", "severity", "priority", "loglevel", "level_name")
-"""Names that people give to what tail() shows."""
+"""Common names of the columns that tail() shows."""
 STATES = ("state", "status", "mode", "phase")
-"""Names that people give to states."""
+"""Common names of columns with states."""
 LOOKED_AT = 2000
 """Newest rows that are searched for a text column that splits the rows of a message into series."""
 TOGETHER = "all in one chart"
-"""The choice of no small multiples."""
+"""The choice of a single chart, without small multiples."""
 PANELS = "for each value of this field a small chart of its own"
 FIT = "fit"
 BUCKETS = 60
-"""Buckets at least if their length fits the look-back."""
+"""The least number of buckets in the look-back, if their length is chosen automatically."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Step:
     """A call of rate() or every(), whose result is drawn in place of the rows."""
 
     name: str
-    """The variable that holds it, and its column."""
+    """The name of the result's column, from which the variable in the page's code is named, too."""
     function: Callable[..., View]
     per: str | None
-    """Length of a bucket."""
+    """Length of a bucket; None for rate()."""
     arguments: Mapping[str, str]
 
     def of(self, view: View) -> View:
@@ -80,33 +80,33 @@ class Step:
 
 @dataclass(frozen=True)
 class Chart:
-    """A call of one of the drawing functions. What is drawn and what is written as code are the same call."""
+    """A call of one of the drawing functions. The same call is drawn on the page and written as code."""
 
     function: Callable[..., None]
     of: str
-    """What it shows, for the title."""
+    """The subject of the chart, for the title."""
     arguments: Mapping[str, str | int]
     """Its arguments besides the rows."""
     step: Step | None = None
-    """What is drawn in place of the rows, if anything."""
+    """The call whose result is drawn in place of the rows; None to draw the rows."""
 
     def draw(self, view: View) -> None:
-        """Draw it from the rows of `view`."""
+        """Draw the chart from the rows of `view`."""
         self.function(self.step.of(view) if self.step else view, **self.arguments)
 
 
 @dataclass(frozen=True)
 class Given:
-    """What a viewer has to choose a chart from."""
+    """The view and the columns from which a viewer chooses a chart."""
 
     view: View
     row: DeltaGenerator
-    """The line of choices in which the kind of the chart is."""
+    """The line of widgets that begins with the kind of the chart."""
     numbers: list[str]
-    """Columns of numbers. Times are the last: a time may be a number, but is rarely the one to draw."""
+    """Columns of numbers. Columns with times come last: a time may be a number, but is rarely drawn."""
     texts: list[str]
     states: list[str]
-    """Columns of texts with few values."""
+    """Text columns with few different values, other than the subject."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class Kind:
     """A kind of chart."""
 
     what: str
-    """What it shows, for the help."""
+    """The contents of the chart in words, for the help."""
     fits: Callable[[Given], object]
-    """Whether there are columns for it."""
+    """Returns something true if there are columns for this kind."""
     choose: Callable[[Given], Chart]
-    """Lets the viewer choose its fields."""
+    """Lets the viewer choose the chart's fields."""
 
 
 def choose_chart(view: View) -> Chart | None:
@@ -148,7 +148,7 @@ def _lines(given: Given) -> Chart:
     with given.row:
         y, by, shown, step = _calculated(given)
     with st.container(horizontal=True):
-        each = given.texts if shown == "value" else [by]  # what is computed has no other one
+        each = given.texts if shown == "value" else [by]  # a computed result has no other text column
         facet = choose("Panels", [TOGETHER, *each], default=TOGETHER, help=PANELS)
         axis = AXES[choose("Axis", list(AXES), default="fitted")]
         line = LINES[choose("Line", list(LINES), default="straight", help=HOLDS)]
@@ -166,7 +166,8 @@ def _latest(given: Given) -> Chart:
 
 
 def _calculated(given: Given) -> tuple[str, str, str, Step | None]:
-    """A column of numbers, what splits it into series, and what is computed from it."""
+    """A column of numbers, the column that splits it into series, the name of the calculation, and its
+    call."""
     y = choose("Field", given.numbers)
     by = _by(given)
     shown = choose("Calculate", ["value", "rate", *AGGREGATES], help=SHOW)
@@ -190,8 +191,8 @@ def _is_state(view: View, name: str) -> bool:
 
 
 def _by(given: Given, besides: str | None = None, *more: str) -> str:
-    """The column to split series by, and not `besides`: the subject, unless messages have several rows and a
-    text column of few values splits those."""
+    """Let the viewer choose the column to split series by, other than `besides`. The default is the subject,
+    unless messages have several rows and a text column with few values splits those."""
     texts = [name for name in given.texts if name != besides]
     best = _within_messages(given.view, texts)
     if best is None:
@@ -241,7 +242,7 @@ def _heatmap(given: Given) -> Chart:
 
 
 def _tail(given: Given) -> Chart:
-    """Lines of the column that is most likely a text to read."""
+    """Let the viewer choose the columns of a log. The first options are columns with common names."""
     columns = list(given.view.columns)
     named = [name for name in columns if name.lower() in TEXTS]
     own = [name for name in columns if name != "_subject"] or columns
@@ -268,7 +269,7 @@ def _step(view: View, field: str, by: str, shown: str, per: str) -> Step | None:
 
 
 def fitting(look_back: pd.Timedelta) -> pd.Timedelta:
-    """The length of a bucket of which at least BUCKETS are in the look-back."""
+    """The longest round length of a bucket of which at least BUCKETS are in the look-back."""
     fits = [step for step in ROUND_STEPS if step * BUCKETS <= look_back.value]
     return pd.Timedelta(max(fits, default=ROUND_STEPS[0]))
 
@@ -290,5 +291,5 @@ KINDS = {
     "tail": Kind("lines of a log", _always, _tail),
     "heatmap": Kind("the distribution of a number over time", _numbers, _heatmap),
 }
-"""What the Explore page offers."""
+"""The kinds of charts that the Explore page offers."""
 HELP = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())

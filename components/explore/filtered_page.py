@@ -26,7 +26,8 @@ def draw_filtered_page(
     seq: int | None,
     most: int,
 ) -> FilteredPage:
-    """Draw the page from `start` on or up to `upto`, with the message `seq` marked. Raises LookbackError."""
+    """Draw the page that begins at the sequence `start` or ends at `upto`, with the message `seq` marked.
+    `most`: messages on the page. Raises LookbackError."""
     key = "page", rows.stream, rows.subject, choices_of(rows), start, upto, most
 
     def begin() -> FilteredPage:
@@ -35,7 +36,7 @@ def draw_filtered_page(
         )
 
     page = kept("search", nats, key, lambda: begun(begin))
-    rerun_on(_IsOver(page))  # then the buttons know where the page ends
+    rerun_on(_IsOver(page))  # the buttons need the ends of the page, which are known once it is read
     draw_found(page, _said, opened, seq)
     if page.found or not page.is_over:
         downloads(Found(ref(page)), f"{rows.stream}-messages", label="Download these messages")
@@ -44,7 +45,7 @@ def draw_filtered_page(
 
 @dataclass(frozen=True)
 class _IsOver:
-    """Whether a page has been read."""
+    """True, when called, if the page has been read to its end."""
 
     page: FilteredPage
 

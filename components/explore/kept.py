@@ -1,5 +1,4 @@
-"""What a viewer's page has read from the server, kept while nothing else is asked: a page runs again for
-other reasons, too."""
+"""Keeps what a viewer's page has read from the server, so that a rerun of the page does not read it again."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -13,8 +12,8 @@ T = TypeVar("T")
 
 
 def kept(name: str, nats: Client, key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` returned when it was last called for this `name`, if that was for the same client and key;
-    otherwise what it returns now. One is kept for each name."""
+    """The kept result of `make` for this `name`, if it belongs to the same client and key; otherwise a new
+    result. One result is kept for each name."""
     state = f"_kept_{name}"
     known = st.session_state.get(state)
     if known is None or known[0]() is not nats or known[1] != key:
@@ -24,5 +23,5 @@ def kept(name: str, nats: Client, key: Hashable, make: Callable[[], T]) -> T:
 
 
 def forget(name: str) -> None:
-    """Drop what is kept for this name."""
+    """Drop the result that is kept for this name."""
     st.session_state.pop(f"_kept_{name}", None)

@@ -1,4 +1,5 @@
-"""One message in full: its value as a tree, its text, its bytes, its headers, and what is beside it."""
+"""One message in full: its value as a tree, its text, its bytes, its headers, and its neighbours of the same
+subject."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +23,9 @@ from .rows import Rows
 TEXT, HEX = 32_768, 4_096
 """Bytes that are shown at first as text, and in hex."""
 MOST_TEXT, MOST_HEX = 1_048_576, 65_536
-"""Maximum bytes shown, so that the browser stays quick. The rest can be downloaded."""
+"""The most bytes shown as text, and in hex, so that the browser stays quick. The rest can be downloaded."""
 MORE = 8
-"""How many times as much is shown on request."""
+"""The factor by which a viewer's request for more raises the bytes shown."""
 MOST_HEADERS, LONGEST_HEADER = 200, 2_000
 _MORE, _KEY = "_message_more", "_message"
 
@@ -32,8 +33,8 @@ _message = st.components.v2.component("message", js=STUB.format("message"), isol
 
 
 def message_in_full(rows: Rows, seq: int, opened: Callable[[int], None], closed: Callable[[], None]) -> None:
-    """Draw the message `seq` of the stream. `opened` is called with the sequence of another one that the
-    viewer opens, `closed` when they close this one."""
+    """Draw the message `seq` of the stream. `opened` is called with the sequence of another message that the
+    viewer opens, `closed` when the viewer closes this message."""
     nats = client(by_code=False)
     decoder = rows.view.feed.key.decoder
     more = st.session_state.get(_MORE)
@@ -50,7 +51,7 @@ def message_in_full(rows: Rows, seq: int, opened: Callable[[int], None], closed:
         st.warning(plain(str(error)), icon=":material/lock:")
         return
     if data["after"] is None:
-        forget("message")  # one may come
+        forget("message")  # a next message may arrive
     link = payload_link(nats, rows.stream, seq, stored)
 
     def clicked() -> None:
@@ -69,7 +70,7 @@ def message_in_full(rows: Rows, seq: int, opened: Callable[[int], None], closed:
 def _read(
     nats: Client, stream: str, seq: int, decoder: str, texts: int, bytes_: int
 ) -> tuple[int, dict[str, Any]]:
-    """When the message was stored, and what the browser shows of it."""
+    """When the message was stored (ns since the epoch, UTC), and its data for the browser."""
     message = nats.stored_message(stream, seq)
     content = content_of(message, decoder)
     before, after = nats.beside(stream, message)
@@ -97,7 +98,7 @@ def _read(
 
 
 def _cut(size: int, shown: int, most: int) -> dict[str, Any] | None:
-    """What is said of what is not shown; None if all is."""
+    """A note about the bytes that are not shown; None if all are shown. `more`: more can be requested."""
     if size <= shown:
         return None
     return {"said": f"The first {bytes_text(shown)} of {bytes_text(size)}.", "more": shown < most}

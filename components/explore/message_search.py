@@ -1,5 +1,5 @@
-"""What is found in the tab Messages as it comes, with progress and a stop: by a text search, or for a page of
-the messages that match the filter of rows."""
+"""Search results in the tab Messages as they arrive, with progress and a stop button: of a text search, or of
+a page of the messages that match the filter of rows."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ from .rows import Rows
 from .sample import sample_of
 
 FIRST_WAIT = 0.5
-"""Seconds that a page waits for the first results. Many searches are over by then."""
+"""Seconds that a page waits for the first results. Many searches end within this time."""
 _RUNNING, _KEPT = "_messages_search", "search"
 
 _kind = Kind("found_messages")
 
 
 def choose_search() -> tuple[str, bool]:
-    """Let the viewer choose a text to search for, "" for none, and whether in the whole stream or only in the
-    look-back."""
+    """Let the viewer enter a text to search for, "" for none, and choose between the whole stream (True) and
+    the look-back."""
     text = choose_text(
         "Search",
         name="find",
@@ -45,7 +45,7 @@ def choose_search() -> tuple[str, bool]:
 
 
 def draw_search(rows: Rows, text: str, whole: bool, opened: Callable[[int], None]) -> None:
-    """Draw what a search for `text` has found so far. `opened` is called with the sequence of a message that
+    """Draw the results so far of a search for `text`. `opened` is called with the sequence of a message that
     the viewer opens."""
     nats = client(by_code=False)
     key = (
@@ -69,8 +69,8 @@ def draw_search(rows: Rows, text: str, whole: bool, opened: Callable[[int], None
 def draw_found(
     search: Search, said: Callable[[Search], str], opened: Callable[[int], None], seq: int | None = None
 ) -> None:
-    """Draw what a search has found so far, of which `said` says how far it is. `opened` is called with the
-    sequence of a message that the viewer opens; `seq` is the one that is open."""
+    """Draw the results of a search so far. `said` returns a text about its progress. `opened` is called with
+    the sequence of a message that the viewer opens; `seq` is the sequence of the open message."""
 
     def clicked(what: object) -> None:
         if what == "stop":
@@ -95,7 +95,7 @@ S = TypeVar("S", bound=Search)
 
 
 def begun(make: Callable[[], S]) -> S:
-    """The search that `make` begins, once the one before of this viewer is stopped."""
+    """Stop this viewer's earlier search, and return the search that `make` begins."""
     stop_search()
     search = st.session_state[_RUNNING] = make()
     search.wait(FIRST_WAIT)
@@ -103,13 +103,13 @@ def begun(make: Callable[[], S]) -> S:
 
 
 def end_search() -> None:
-    """Stop the search that this viewer has begun, and forget it."""
+    """Stop this viewer's search and drop its results."""
     stop_search()
     forget(_KEPT)
 
 
 def stop_search() -> None:
-    """Stop the search that this viewer has begun."""
+    """Stop this viewer's search."""
     running = st.session_state.pop(_RUNNING, None)
     if running is not None:
         running.stop()
@@ -122,7 +122,7 @@ def choices_of(rows: Rows) -> tuple[object, ...]:
 
 
 def filter_of(rows: Rows) -> dict[str, Any]:
-    """These choices as arguments."""
+    """The choices of choices_of() as arguments of a search."""
     key = rows.view.feed.key
     decoder = key.decoder.partition("#")[0]
     return {"decoder": decoder, "where": key.where, "time": key.time, "headers": key.headers}
@@ -156,9 +156,9 @@ class Found:
 
 
 class _FoundSource(JsonSource):
-    """`said`: how far the search is. `progress`: 0 to 1. `state`: "running", "paused" if it can be begun
-    again, or "ended". Each message found is an entry: its cells as text. The names of these entries begin
-    with "r" and ascend by sequence."""
+    """`said`: a text about the search's progress. `progress`: 0 to 1. `state`: "running", "paused" if it can
+    be started again, or "ended". Each message found is an entry: its cells as text. The names of these
+    entries begin with "r" and ascend by sequence."""
 
     def __init__(self, search: Search, said: Callable[[Search], str], zone: str) -> None:
         super().__init__()
@@ -168,16 +168,16 @@ class _FoundSource(JsonSource):
         self._cells: dict[str, list[str]] = {}
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """More was searched."""
+        """Progress of the search."""
         return self._search.watch(changed)
 
     def receive(self, message: dict[str, Any]) -> None:
-        """The viewer stops it. The page need not run for that, which may take long."""
+        """Stop the search if the viewer requests it, without a run of the page, which may take long."""
         if message.get("stop") is True:
             self._search.stop()
 
     def look(self) -> Mapping[str, Any]:
-        """What was found so far."""
+        """The results so far."""
         search, status = self._search, self._search.status
         found = search.found
         names = [entry_of(message.seq) for message in found]
@@ -214,7 +214,7 @@ def how_far(search: Search) -> str:
 
 
 def what_is_missing(search: Search) -> list[str]:
-    """Why messages may be missing that a viewer expects: sentences on the filter, and on malformed ones."""
+    """Why expected messages may be missing: sentences about the filter, and about malformed messages."""
     notes = list(search.notes)
     if search.malformed:
         example = search.sample

@@ -1,9 +1,9 @@
-"""The tab Messages of the Explore page: the newest messages live, or a page of any of the stream; and one
-message in full. Both obey the subjects and the filter of rows.
+"""The tab Messages of the Explore page: the newest messages live, or a page of older messages of the stream;
+and one message in full. The list has only messages that match the subjects and the filter of rows.
 
-The place is in the URL: `seq` is the message that is open. `upto` or `after` says which page is shown, by the
-sequence up to which or from which on it has messages; without either it is the one around `seq`, or the
-newest messages, live. With a filter of rows, the page around `seq` is the one up to it.
+The place is in the URL: `seq` is the sequence of the open message. `upto` is the last sequence of the page
+that is shown, or `after` its first. Without either, it is the page around `seq`; without `seq` as well, the
+newest messages, live. With a filter of rows, the page around `seq` ends with it.
 """
 
 import re
@@ -34,7 +34,7 @@ from .sample import sample_of
 ON_PAGE = 50
 """Messages of a page."""
 NEWER = 15
-"""Of them, how many are newer than the message that a link opens."""
+"""Messages of a page that are newer than the message that a link opens."""
 SEQ, UPTO, AFTER = "seq", "upto", "after"
 """The parameters of the URL, and the keys of the session state."""
 _OF, _WRONG, _BOX = "_messages_of", "_messages_wrong", "_messages_go_to"
@@ -46,7 +46,7 @@ _page = st.components.v2.component("message_page", js=STUB.format("message_page"
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the stream the viewer is."""
+    """The viewer's place in the stream."""
 
     seq: int | None
     upto: int | None
@@ -54,13 +54,13 @@ class _Place:
 
     @property
     def live(self) -> bool:
-        """True if the newest messages are shown as they come."""
+        """True if the newest messages are shown as they arrive."""
         return self == _Place(None, None, None)
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A page as a table shows it."""
+    """A page of messages, as the rows of a table."""
 
     rows: list[list[str]]
     low: int
@@ -98,13 +98,13 @@ def message_explorer(rows: Rows) -> None:
 
 
 def _place(rows: Rows) -> _Place:
-    """The place in the URL. It is of one stream and filter, so another one has none."""
+    """The place in the URL. It belongs to one stream and subject filter, and is dropped when these change."""
     of = rows.stream, rows.subject
     if st.session_state.setdefault(_OF, of) != of:
         st.session_state[_OF] = of
         st.session_state.pop(_CREATED, None)
         for name in (SEQ, UPTO, AFTER):
-            if name in st.session_state:  # else the viewer has gone back, and the URL has it
+            if name in st.session_state:  # otherwise the viewer has gone back, and the URL has the place
                 st.session_state[name] = ""
     found = {}
     for name in (SEQ, UPTO, AFTER):
@@ -125,7 +125,7 @@ def _open_alone(seq: int) -> None:
 
 
 def _open(seq: int, place: _Place, shown: _Shown | None) -> None:
-    """Open a message, without another page if this one has it."""
+    """Open a message. If it is on the page that is shown, the page stays."""
     if shown is None or not shown.low <= seq <= shown.high:
         _go(seq=seq)
     elif _is_around(place):
@@ -135,7 +135,7 @@ def _open(seq: int, place: _Place, shown: _Shown | None) -> None:
 
 
 def _close(place: _Place, shown: _Shown | None) -> None:
-    """Close the message that is open; the page stays."""
+    """Close the open message; the page stays."""
     if _is_around(place) and shown is not None:
         _go(upto=shown.high)
     else:
@@ -146,8 +146,8 @@ def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
     times = st.session_state.get(_BOX, 0)
     st.text_input(
         "Go to",
-        # Another box each time that it has led somewhere: the next requests may still have the text,
-        # which would lead there once more.
+        # A new box after each use: the next requests may still carry the text, which would move the viewer
+        # there once more.
         key=f"{_BOX}_{times}",
         placeholder="sequence or time",
         help="A sequence, or a time in your zone: 1204, 14:02, 14:02:30.5, 2026-11-29 14:02",
@@ -162,7 +162,7 @@ def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
         low = min(message.seq for message in messages)
     older = place.live or (shown is not None and shown.older)
     newer = shown is not None and shown.newer
-    seq = place.seq  # the message that is open stays open
+    seq = place.seq  # the open message stays open
     moves: list[tuple[str, str, bool, Callable[[], None]]] = [
         ("Oldest", "first_page", older, lambda: _go(seq=seq, after=1)),
         (
@@ -180,7 +180,7 @@ def _draw_moves(rows: Rows, place: _Place, shown: _Shown | None) -> None:
 
 
 def _go_to_newest(stream: str) -> None:
-    """Go to the newest page that the stream holds: the look-back has none."""
+    """Go to the newest page of the stream. Used when the look-back has no messages."""
     try:
         _go(upto=client(by_code=False).stored_page(stream, most=1).held.last)
     except LookbackError as error:
@@ -197,7 +197,7 @@ def _go_to(rows: Rows, times: int) -> None:
         if seq is None:
             nats = client(by_code=False)
             start = nats.sequence_at(rows.stream, _time(written).to_pydatetime(warn=False))
-            if rows.view.feed.key.where is not None:  # how far the first match is, only reading tells
+            if rows.view.feed.key.where is not None:  # the first match can only be found by reading
                 _go(after=start)
                 st.session_state[_BOX] = times + 1
                 return
@@ -212,8 +212,8 @@ def _go_to(rows: Rows, times: int) -> None:
 
 
 def _time(written: str) -> pd.Timestamp:
-    """A time as a viewer writes it, in their zone unless it names one; today without a date. Raises
-    LookbackError."""
+    """A time that a viewer typed, in UTC. Without a zone it is in the viewer's; without a date it is today.
+    Raises LookbackError."""
     found = _TIME.fullmatch(written)
     try:
         if found is None or not (found[1] or found[2]):
@@ -282,7 +282,7 @@ def _draw_filtered(rows: Rows, place: _Place) -> _Shown | None:
         return None
     if (held := page.held) is None:
         return None
-    # While it is read, one of its ends is not known yet.
+    # While the page is being read, one of its ends is unknown.
     older = page.older and (page.is_over or place.after is not None)
     newer = page.newer and (page.is_over or place.after is None)
     shown.append(_Shown([], page.low, page.high, held, older, newer))
@@ -291,7 +291,7 @@ def _draw_filtered(rows: Rows, place: _Place) -> _Shown | None:
 
 @dataclass(frozen=True)
 class _OnPage:
-    """The messages of a page, for files: they are read when a viewer wants one."""
+    """The messages of a page, for downloads: they are read when the viewer clicks a link."""
 
     nats: Client
     stream: str
@@ -300,7 +300,7 @@ class _OnPage:
     high: int
 
     def frame(self) -> pd.DataFrame:
-        """The messages, whole, as far as the stream still has them. Raises LookbackError."""
+        """The complete messages, as far as the stream still has them. Raises LookbackError."""
         found: list[StoredMessage] = []
         at = self.low
         while at <= self.high:

@@ -1,4 +1,4 @@
-"""The source code of the page that a viewer sees."""
+"""The source code of a page that shows the rows and the chart which a viewer chose."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

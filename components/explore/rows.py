@@ -17,10 +17,10 @@ from ..nats.streams import stream_line, stream_names, subjects
 from ..tables.fields import time_fields
 
 LOOK_BACK = "PT5M"
-"""How far back it looks unless the viewer says so above the page."""
+"""The look-back, unless the viewer sets a length in the clock above the page."""
 SOURCES = ["stream", "archive too"]
 STORED = "stored"
-"""Choice instead of a field: a row's time is when the server stored the message."""
+"""The choice of no field: a row's time is the time at which the server stored the message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Rows:
 
 def choose_rows() -> Rows | None:
     """Let the viewer choose rows of a stream, listed or typed, and describe the stream. None while there is
-    none to choose. Raises LookbackError if a name or a subject filter is not valid."""
+    no stream to choose. Raises LookbackError if a name or a subject filter is not valid."""
     names = stream_names()
     with st.container(horizontal=True):
         stream = choose("Stream", names, default="METRICS", own=True)
@@ -115,8 +115,8 @@ def one_or_several(text: str) -> str | tuple[str, ...]:
 
 
 def computed(text: str) -> dict[str, str]:
-    """Computed columns as a viewer writes them, "name = expression", separated by semicolons. Raises SqlError
-    if a part is not of this form."""
+    """Computed columns that a viewer typed as "name = expression", separated by semicolons. Raises SqlError
+    if a part does not have this form."""
     columns = {}
     for part in filter(str.strip, text.split(";")):
         name, equals, expression = (each.strip() for each in part.partition("="))

@@ -1,11 +1,11 @@
-"""A stored message as the sample of a message that tables show."""
+"""Converts a stored message into the shortened form that tables show."""
 
 from nats_client.feeds.health import LONGEST_PAYLOAD, Message, kept_headers
 from nats_client.messages.stored import StoredMessage, joined
 
 
 def sample_of(message: StoredMessage) -> Message:
-    """The message, its payload and headers cut."""
+    """The message with its payload and headers cut."""
     payload = message.payload
     return Message(
         message.seq,

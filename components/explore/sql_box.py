@@ -1,4 +1,4 @@
-"""A box in which a viewer writes SQL. What was run is kept in the page's URL."""
+"""A box in which a viewer writes SQL. The SQL that was run last is kept in the page's URL."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from ..choices.address import asked, keep
 from ..web.assets import STUB
 
 LONGEST = 20_000
-"""Characters that are taken from a browser."""
+"""Characters of SQL that are accepted from a browser; the rest is cut off."""
 
 _component = st.components.v2.component("sql_box", js=STUB.format("sql_box"), isolate_styles=False)
 
@@ -31,8 +31,8 @@ def is_stopped(name: str, sql: str) -> bool:
 def sql_box(
     name: str, label: str, default: str, names: Sequence[str], mistake: SqlError | None, *, stopped: bool
 ) -> None:
-    """Draw the box. `names`: what can be completed. `mistake`: what is wrong with what was run.
-    `stopped`: the viewer has stopped it."""
+    """Draw the box. `names`: the words that it can complete. `mistake`: the error of the SQL that was run.
+    `stopped`: the viewer has stopped that SQL."""
     sql = written(name, default)
     keep(name, None if sql == default else sql)
     data: dict[str, object] = {"sql": sql, "label": label, "names": list(names), "stopped": stopped}

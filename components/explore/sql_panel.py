@@ -1,4 +1,4 @@
-"""SQL that a viewer asks of the rows, and its live result."""
+"""SQL that a viewer runs over the rows, and its live result."""
 
 import streamlit as st
 
@@ -15,7 +15,7 @@ from .sql_box import is_stopped, sql_box, written
 FIRST = """SELECT time_bucket(INTERVAL 10 s, _time) AS time, _subject, count(*) AS n
 FROM rows
 GROUP BY ALL"""
-"""What the box holds at first."""
+"""The initial SQL in the box."""
 WORDS = [
     "SELECT",
     "FROM",
@@ -68,8 +68,8 @@ SHOWN = 100
 
 
 def sql_panel(rows: Rows) -> None:
-    """Draw a box in which the viewer asks SQL of the table `rows`, and the live result as a chart, if it has
-    times and numbers, and as a table."""
+    """Draw a box in which the viewer writes SQL over the table `rows`, and the live result: as a chart, if it
+    has times and numbers, and as a table."""
     query = written("sql", FIRST)
     result: View | None = None
     mistake: SqlError | None = None

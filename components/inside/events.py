@@ -38,7 +38,7 @@ def is_list_open() -> bool:
 
 def what_happened() -> None:
     """Draw a button above the page that opens the newest events. A refresh does not rerun it. Events are sent
-    only while the list is open. A page embedded in another has no such button."""
+    only while the list is open. A page that is embedded in another page has no such button."""
     if st.context.is_embedded:
         return
     with st.popover("What happened", icon=":material/list_alt:", key=_LIST, on_change="rerun") as opened:
@@ -57,7 +57,7 @@ def what_happened() -> None:
 
 
 def _runs(reads: Reads) -> str:
-    """When the page runs again, for its author."""
+    """A sentence for the page's author that says when the page runs again."""
     if reads.by_code:
         return f"This page runs again at each refresh: its code uses {', '.join(reads.by_code)}."
     if not reads and not reads.live:

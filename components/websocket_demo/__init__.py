@@ -1,4 +1,4 @@
-"""This app beside the NATS websocket client, with the bytes measured on both sides.
+"""A comparison of this app with the NATS websocket client, with the bytes measured on both sides.
 
 Imports charts, data, launcher, push, web and words.
 """

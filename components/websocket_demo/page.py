@@ -58,7 +58,7 @@ def comparison(rate: int, series: int, look_back: str) -> ComparisonRun | None:
 
 
 def compared(key: str) -> str:
-    """The look-back for live() in the left half `key`. The half runs again when it is changed."""
+    """The look-back for live() in the left half `key`. The half runs again when the look-back changes."""
     if (run := find_run(key)) is None:
         return "PT1M"
     rerun_on(_LookBack(run))
@@ -67,7 +67,7 @@ def compared(key: str) -> str:
 
 @dataclass(frozen=True)
 class _LookBack:
-    """What the other page has chosen."""
+    """Returns, when called, the look-back that the viewer chose on the outer page."""
 
     run: ComparisonRun
 
@@ -98,7 +98,8 @@ def compared_charts(run: ComparisonRun) -> None:
 
 
 def compared_figures(run: ComparisonRun) -> None:
-    """Draw the cost of both sides, measured where it is sent: a table, and the last minutes as a chart."""
+    """Draw the cost of both sides as a table, and the last minutes as a chart. Bytes are measured at the
+    sender."""
     rows = "".join(_row(*row) for row in _rows(run))
     st.html(
         '<div class="lb-compared"><table><thead><tr><th></th>'
@@ -268,7 +269,7 @@ def _history(run: ComparisonRun) -> str:
 
 
 def _height(rate: float | None) -> float | None:
-    """Where to draw a rate, in percent from the top; None without a rate."""
+    """The position of a rate in the chart, in percent from the top; None without a rate."""
     if not rate:
         return None
     return 100 * (1 - min(1.0, max(0.0, (math.log10(rate) - LEAST) / (MOST - LEAST))))

@@ -23,8 +23,9 @@ FILES = ("websocket_client.js", "websocket_client.css", "plotly.min.js")
 
 
 def websocket() -> str | None:
-    """The websocket URL for browsers if it is not the listener's own port on the app's host: the variable
-    LOOKBACK_WEBSOCKET, such as wss://dashboards.example.com. Raises SettingsError on anything else."""
+    """The websocket URL for browsers from the variable LOOKBACK_WEBSOCKET, such as
+    wss://dashboards.example.com. None if it is not set: browsers then connect to the listener's own port on
+    the app's host. Raises SettingsError if the variable is not such a URL."""
     return environment.WEBSOCKET.read()
 
 
@@ -44,8 +45,8 @@ def policy(host: str, port: int | None) -> str:
 
 
 def is_same_origin(request: Request) -> bool:
-    """True if a page of this app sent the request. On secure origins and localhost, browsers say so
-    themselves (Sec-Fetch-Site); elsewhere the Origin must match the Host."""
+    """True if a page of this app sent the request. On secure origins and localhost, browsers send that
+    information themselves (Sec-Fetch-Site); elsewhere the Origin must match the Host."""
     if site := request.headers.get("sec-fetch-site"):
         return site == "same-origin"
     origin = request.headers.get("origin", "")

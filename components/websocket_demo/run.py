@@ -1,5 +1,5 @@
-"""The state of one open Comparison page: what it measures. The scripts of the page and of its left half and
-the routes of its right half share it. See docs/comparison.md."""
+"""The state and measurements of one open Comparison page. The script of the page, the script of its left
+half, and the routes of its right half share it. See docs/comparison.md."""
 
 import math
 import re
@@ -31,9 +31,9 @@ ALIVE = 60.0  # a run ends after this many seconds without a refresh of its page
 MOST_RUNS = 200
 RENEW_AT = 0.6  # of a token's life
 WINDOW = 5.0  # seconds over which rates are computed
-SETTLE = 3.0  # seconds from a change, or the end of the replays, until counting starts: data is under way
-STEADY = 12.0  # seconds that both counts are compared over, at least
-COUNTED = 60.0  # seconds, at most
+SETTLE = 3.0  # seconds from a change or the end of the replays until counting starts, as data is under way
+STEADY = 12.0  # the shortest time, in seconds, over which both counts are compared
+COUNTED = 60.0  # the longest such time, in seconds
 AGREE, STAY = 0.15, 0.4  # how far the logarithms of both halves may differ to show the ratio, and to keep it
 RECENT = 10.0  # seconds over which latencies are computed
 HISTORY = 180.0  # seconds in the chart of both sides
@@ -47,7 +47,7 @@ class Meter:
         self._marks: deque[tuple[float, float]] = deque()
 
     def add(self, time: float, count: float | None) -> None:
-        """Add the count at `time` (seconds). None means unknown and forgets everything."""
+        """Add the count at `time` (seconds). None means unknown, and drops all earlier counts."""
         if count is None:
             self._marks.clear()
             return
@@ -93,7 +93,7 @@ class Ratio:
         while self._marks[0][0] < time - COUNTED:
             self._marks.popleft()
         self._shown = self._span() >= STEADY and self._holds()
-        if self._span() >= 2 * STEADY and not self._shown:  # the older half measured something else
+        if self._span() >= 2 * STEADY and not self._shown:  # the older half was measured under other conditions
             for _ in range(len(self._marks) // 2):
                 self._marks.popleft()
 
@@ -150,13 +150,13 @@ class Side:
 
 @dataclass
 class Token:
-    """What the right half logs in with."""
+    """The credentials with which the right half connects to NATS."""
 
     jwt: str = field(repr=False)
     inbox_prefix: str
     port: int
     renew_at: float
-    """On the monotonic clock, like ends_at."""
+    """Seconds on the monotonic clock, like ends_at."""
     ends_at: float
 
     @property
@@ -172,18 +172,18 @@ class RowsSent:
     by: Mapping[str, Traffic]
     """Its websockets."""
     frame: int
-    """The number of the frame that had them."""
+    """The number of the frame that contained them."""
     published: np.ndarray
     """Publish times of the new rows, in ms."""
     generation: int
-    """Generation of the window. After a change everything is sent again."""
+    """Generation of the window. When it changes, everything is sent again."""
     live: bool
     """True once the replay is done."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the right half has seen; times in ms since the epoch, by the app's clock."""
+    """The measurements of the right half; times in ms since the epoch, by the app's clock."""
 
     at: float
     bytes: float
@@ -196,20 +196,20 @@ class Report:
 
 
 class ComparisonRun:
-    """One open Comparison page. The page's script owns the figures. What the left half's script and the right
-    half's routes report waits in a queue until that script runs next."""
+    """One open Comparison page. The page's script owns the figures. Reports of the left half's script and of the
+    right half's routes wait in a queue until the page's script runs next."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
         self.owner, self.rights = owner(), rights()
-        """The sign-in that it belongs to, and its rights; None if sign-in is off."""
+        """The sign-in that the run belongs to, None if sign-in is off; and its rights, "" if sign-in is off."""
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
         self.ratio = Ratio()
         """Their bytes divided by ours."""
         self.published = Meter()
         self.rate = self.series = 0
-        """What is published now, whichever viewer chose it."""
+        """The rate and the number of series that are published now, whichever viewer chose them."""
         self.look_back = parse_duration("PT1M")
         self.start = 1
         """Sequence of the first message of the look-back."""
@@ -244,7 +244,8 @@ class ComparisonRun:
         return time.monotonic() < self.seen + ALIVE
 
     def is_of(self, sign_in: str | None) -> bool:
-        """True if it belongs to `sign_in`, and that still has the same rights."""
+        """True if the run belongs to `sign_in` and that sign-in still has the same rights, or if sign-in is
+        off."""
         return self.owner is None or (sign_in == self.owner and holds(self.owner, self.rights))
 
     def ticket(self) -> str:
@@ -294,8 +295,8 @@ class ComparisonRun:
         self.token = Token(jwt, inbox, port, now + RENEW_AT * lives, now + lives)
 
     def ask(self, rate: int, series: int, changed: float) -> None:
-        """Tell the service what to publish, and process its reply and all reports. Raises as request()
-        does."""
+        """Send the service the rate, the series and the look-back, and process its reply and all reports.
+        `changed`: when the viewer chose them, seconds since the epoch. Raises as request() does."""
         wish = {
             "rate": rate,
             "series": series,
@@ -370,7 +371,7 @@ class ComparisonRun:
         self._cpu = now, used
 
     def follow(self) -> None:
-        """Called by the left half's script: take note of what its tab is sent."""
+        """Record the frames that are sent to the current tab. Called by the left half's script."""
         tab = own_tab()
         self._traffic.update(own_traffic(tab.socket))
         tab.sent = partial(self._note, tab)
@@ -401,7 +402,7 @@ class ComparisonRun:
             self._drawn_at(frame, at)
 
     def _drawn_at(self, frame: int, at: float) -> None:
-        """At the time `at` the left half drew all up to this frame."""
+        """Record that the left half drew all frames up to `frame` at the time `at` (ms since the epoch)."""
         fresh = []
         while self._chunks and self._chunks[0][0] <= frame:
             fresh.append(self._chunks.popleft()[1])
@@ -419,8 +420,9 @@ class ComparisonRun:
         return Latency(float(median), float(p95))
 
     def take_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Process a report of the right half, about itself and the left one. Returns what it should do next.
-        Raises LookupError, TypeError and ValueError if the report is not valid."""
+        """Process a report of the right half, about itself and the left half. Returns its new settings, and
+        whether it must renew its token. Raises LookupError, TypeError and ValueError if the report is not
+        valid."""
         offset = float(report["offset"])
         left = [(int(until), float(at) + offset) for until, at in report["left"]][:20]
         latency = {key: Latency(*map(float, report[key])) for key in ("pixel", "browser") if report[key]}
@@ -439,7 +441,8 @@ class ComparisonRun:
         return {**self.settings(), "renew": self.renew}
 
     def settings(self) -> dict[str, Any]:
-        """What the right half should draw."""
+        """The settings of the right half's chart. `look_back`, `step`: ms. `start`: the first sequence. `now`: ms
+        since the epoch, UTC."""
         return {
             "look_back": self.look_back.value / 1e6,
             "step": step_for(self.look_back) / 1e6,
