@@ -93,7 +93,7 @@ class Ratio:
         while self._marks[0][0] < time - COUNTED:
             self._marks.popleft()
         self._shown = self._span() >= STEADY and self._holds()
-        if self._span() >= 2 * STEADY and not self._shown:  # the older half was measured under other conditions
+        if self._span() >= 2 * STEADY and not self._shown:  # the older half had other conditions
             for _ in range(len(self._marks) // 2):
                 self._marks.popleft()
 
@@ -196,13 +196,14 @@ class Report:
 
 
 class ComparisonRun:
-    """One open Comparison page. The page's script owns the figures. Reports of the left half's script and of the
-    right half's routes wait in a queue until the page's script runs next."""
+    """One open Comparison page. The page's script owns the figures. Reports of the left half's script and of
+    the right half's routes wait in a queue until the page's script runs next."""
 
     def __init__(self) -> None:
         self.key = secrets.token_urlsafe(18)
         self.owner, self.rights = owner(), rights()
-        """The sign-in that the run belongs to, None if sign-in is off; and its rights, "" if sign-in is off."""
+        """The sign-in that the run belongs to, None if sign-in is off; and its rights, "" if sign-in is
+        off."""
         self.seen = time.monotonic()
         self.ours, self.theirs = Side(), Side()
         self.ratio = Ratio()
@@ -441,8 +442,8 @@ class ComparisonRun:
         return {**self.settings(), "renew": self.renew}
 
     def settings(self) -> dict[str, Any]:
-        """The settings of the right half's chart. `look_back`, `step`: ms. `start`: the first sequence. `now`: ms
-        since the epoch, UTC."""
+        """The settings of the right half's chart. `look_back`, `step`: ms. `start`: the first sequence.
+        `now`: ms since the epoch, UTC."""
         return {
             "look_back": self.look_back.value / 1e6,
             "step": step_for(self.look_back) / 1e6,
