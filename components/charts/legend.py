@@ -80,7 +80,7 @@ def _is_text(name: str) -> bool:
 
 
 def understood(text: str) -> Choices:
-    """The choice that spelled() wrote; AS_GIVEN if it is none. Untrusted."""
+    """The choice that spelled() wrote; AS_GIVEN if `text`, which is untrusted, is no choice."""
     parts = text.split("~", MOST_SERIES + 2)
     rule, value, *names = [*parts, ""] if len(parts) == 1 else parts
     choices = {"rule": rule or None, "names": [unquote(name) for name in names], "value": value or None}
@@ -132,7 +132,7 @@ def others_at(bins: Bins, snapshot: Snapshot, start: int, end: int) -> dict[str,
 
 
 def checked_rule(tell_apart: str) -> str:
-    """Raises LookbackError if there is no such rule."""
+    """Return `tell_apart` if it is a rule. Raises LookbackError otherwise."""
     if not isinstance(tell_apart, str):
         raise LookbackError(f"tell_apart={tell_apart!r} is not valid. Choose one of: {', '.join(RULES)}.")
     return SeriesChoice(tell_apart).rule

@@ -87,7 +87,7 @@ class ChartSource(Source):
         self.snapshot: Snapshot | None = None
         """The newest rows. None while the source has no watcher, so that they do not stay in memory."""
         self.clock = -math.inf
-        """The server's clock minus our monotonic one, in seconds. In the past, where time stands still: the
+        """The server's clock minus our monotonic clock, in seconds. In the past, where now does not move: the
         end of the stretch, seconds since the epoch."""
         self._asked: dict[Value, float] = {}  # when a legend showed them last, by our monotonic clock
         self._values: dict[Value, dict[str, float | None]] = {}

@@ -152,7 +152,7 @@ def _toggled(opened: tuple[str, ...], path: str) -> tuple[str, ...]:
 
 
 def _is_filter(text: str) -> bool:
-    """True if `text` is a filter that matches exactly itself: a subject in a payload may contain characters
+    """True if `text` is a filter that matches exactly itself: a subject may contain characters
     that have a meaning in a filter."""
     try:
         return parse_pattern(text).filter == text

@@ -33,7 +33,7 @@ _new = ThreadPoolExecutor(2, thread_name_prefix="push new")
 
 class Source(ABC):
     """The part of a live element that does not depend on the viewer. Call its methods on the web server's
-    loop, except `update`, which runs in worker threads."""
+    loop, except `update` and `listen`."""
 
     every = FASTEST
     """The least number of seconds between two updates."""
@@ -53,7 +53,7 @@ class Source(ABC):
 
     @abstractmethod
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, from any thread, whenever there are new data. Returns a function that ends this."""
+        """Call `changed`, from any thread, when there is new data. Returns a function that ends this."""
 
     @abstractmethod
     def update(self) -> None:

@@ -74,7 +74,7 @@ class Meter:
 
 
 class Ratio:
-    """The ratio of both sides' bytes, over the same seconds."""
+    """The ratio of the bytes of both sides over the same seconds."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, float, float]] = deque()
