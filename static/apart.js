@@ -1,6 +1,6 @@
-// What one element of a page does wrong must not stop the others.
+// An error in one element of a page must not stop the other elements.
 
-// What `work` returns; undefined if it throws. The error is reported as any other that nobody catches.
+// Returns the result of `work`, or undefined if it throws. The error is reported like an uncaught one.
 export function apart(work) {
   try {
     return work();

@@ -2,12 +2,12 @@
 
 import { inSeconds, scales, withUnit } from "./units.js";
 
-const GROWTH = 4 / 3; // by which the x axis of a young stream grows at once
-const LEAST = 60; // part of the look-back with which it begins
+const GROWTH = 4 / 3; // factor of each step in which the x axis of a young stream grows
+const LEAST = 60; // the axis begins with the look-back divided by this
 
-// From when to when the x axis shows, ms: the `window` before `now`. If the stream is younger, it shows what there is
-// since then, `young`, and stands still while the lines grow into the rest, which is at most a quarter. It is longer
-// from time to time, and slides once it is as long as the window.
+// Start and end of the x axis, ms: the `window` before `now`. If the stream began later, at `young`, the axis starts
+// there. It then stands still while the lines grow into the empty part on the right, about a quarter of it at most.
+// When that is full, the axis grows by a step. Once it is as long as the window, it slides.
 export function span(now, window, young) {
   const age = now - young;
   if (!(age < window)) return [now - window, now];
@@ -22,7 +22,7 @@ export function valueAxis(scale) {
   return { type: "linear", rangemode: scale === "zero" ? "tozero" : "normal" };
 }
 
-// A function: where a value is on the axis, in the axis's own numbers; NaN or -Infinity for one that has no place.
+// A function from a value to its place in the axis's own numbers; NaN or -Infinity for a value without a place.
 export const placed = (scale) => (scale === "log" ? Math.log10 : (value) => value);
 
 // True if some of these cells have values without a place on a logarithmic axis.
@@ -33,9 +33,9 @@ export function unfit(cells) {
 
 const LONGER = [10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400]; // s, between two ticks
 const POWERS = [...Array(19)].map((_, i) => 10 ** (i - 18)).concat(10, 60, 600, 3600, 36000, 86400, 864000, 8640000); // s
-const TICKS = 6; // at most, about
+const TICKS = 6; // approximate maximum
 
-// Plotly's settings for the ticks of a unit that scales, none for another one. `range`: the axis's ends, in its own
+// Plotly's settings for the ticks of a unit that scales; {} for other units. `range`: the axis's ends, in its own
 // numbers; null without values.
 export function ticksOf(range, scale, unit) {
   if (!range || !scales(unit)) return {};
@@ -52,7 +52,7 @@ export function valueTicks(range, scale, unit, most) {
 
 function ticksIn(range, scale, unit, most) {
   const [low, high] = scale === "log" ? range.map((end) => 10 ** end) : range;
-  const second = inSeconds(unit); // null of what is no duration
+  const second = inSeconds(unit); // null if the unit is no duration
   const values = scale === "log" ? powers(low, high, second, most) : [];
   return values.length < 2 ? evenly(low, high, second, most) : values;
 }

@@ -1,11 +1,11 @@
-// What stands behind a point: the messages, in a panel above the page. The server reads them from the stream.
-// components/data/behind.py says what it answers.
+// The messages behind a point, in a panel above the page. The server reads them from the stream.
+// components/data/behind.py describes its reply.
 
 import { channel } from "./channel.js";
 import { made } from "./element.js";
 import { pageZone } from "./zone.js";
 
-export const [NEAR, NEAR_FINGER] = [24, 44]; // px around a point in which a click is one on it
+export const [NEAR, NEAR_FINGER] = [24, 44]; // px around a point within which a click counts as a click on it
 export const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
 const INHERITED = ["text-color", "background-color", "secondary-background-color", "border-color", "primary-color", "code-font"];
 const STYLE = `
@@ -34,7 +34,7 @@ const STYLE = `
 
 let panel;
 let sheet;
-let asked; // the newest question; answers to others are not shown
+let asked; // the newest question; answers to earlier questions are not shown
 
 // Clicks on the lines and marks of a chart.
 export function watchClicks(chart) {
@@ -53,7 +53,7 @@ export function watchClicks(chart) {
   });
 }
 
-// The nearest of the points that Plotly shows at the pointer, as the server knows it.
+// The nearest of the points that Plotly shows at the pointer, as series and times for the server.
 function pointed(chart, points, { clientX, clientY }) {
   const { left, top } = chart.plot.getBoundingClientRect();
   let [nearest, least] = [null, matchMedia("(pointer: coarse)").matches ? NEAR_FINGER : NEAR];
@@ -68,7 +68,7 @@ function pointed(chart, points, { clientX, clientY }) {
   return { series, from: time, to: time + 1 };
 }
 
-// Ask the element `number` of the page, and show what it answers.
+// Request the messages from the element `number` of the page, and show its reply.
 export async function showBehind(beside, number, said) {
   open(beside);
   const question = (asked = {});
@@ -108,7 +108,7 @@ function heading(text) {
   return head;
 }
 
-// All of it is data from NATS: text, never markup.
+// Everything shown here is data from NATS: text, never markup.
 function fill({ error, stream, count, messages = [], silent }, series) {
   const what = count === 1 ? "The message behind this point" : `${(count ?? 0).toLocaleString("en")} messages behind this point`;
   const parts = [heading(error || !count ? "Messages behind this point" : silent ? "The last message before the silence" : what)];

@@ -1,33 +1,33 @@
-// The tab's websocket, over which live elements get what is new. One for all elements and pages of the tab.
+// The tab's websocket, which brings updates to live elements. All elements and pages of the tab share it.
 //
 // Frames are numbered. A frame that does not follow the last one is not applied: the browser reports to the server the last
-// one that it applied, and the server continues from there. components/push/channel.py describes the messages.
+// frame that it applied, and the server continues from there. components/push/channel.py describes the messages.
 
 import { apart } from "./apart.js";
 import { isConnected } from "./streamlit_page.js";
 
-const FIRST_WAIT = 400; // ms before the first new attempt, about; then twice as long each time
+const FIRST_WAIT = 400; // approximate ms before the first retry; doubled for each further one
 const LONGEST_WAIT = 10_000;
 const SILENT = 12_000; // ms without a frame after which the connection is taken for dead; the server sends one each 5 s
 const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
-const ASK_AGAIN = 1_500; // ms after which an unanswered question is taken for lost
+const ASK_AGAIN = 1_500; // ms after which an unanswered report of a missing frame is repeated
 const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
-const ANSWERED = 20_000; // ms after which no answer to a question is expected any more
+const ANSWERED = 20_000; // ms after which a question fails without an answer
 const REPORT_EVERY = 16; // frames between two reports of what was drawn
 const [NO_TICKET, REPLACED] = [4401, 4409];
 
 export class Channel {
   constructor(root) {
     this.url = root;
-    this.elements = new Map(); // by number: { apply(bytes), false if it is of no use, resumed() if it says anything, frame }
+    this.elements = new Map(); // by number: { apply(bytes): false if not usable, optional resumed(), frame }
     this.frame = 0;
-    this.reportedFrame = 0; // the last frame that the server knows to be drawn
+    this.reportedFrame = 0; // the last frame that was reported to the server as drawn
     this.pace = 0; // seconds between two frames, null while paused
     this.needs = 0; // ms that drawing needs between two frames
     this.receivedAt = -Infinity;
     this.attempts = 0;
     this.ready = false;
-    this.questions = new Map(); // by number: what takes the answer
+    this.questions = new Map(); // by number: the function that takes the answer
     this.questioned = 0;
     this.watchers = new Set(); // called when `ready` changes
     this.since = performance.now(); // when `ready` changed
@@ -36,8 +36,8 @@ export class Channel {
     setInterval(() => this.check(), 1000);
   }
 
-  // The script made this ticket for the tab. `report` says whether the websocket is blocked; `ended`, that the server
-  // does not take the ticket any more, again at each attempt: the script finds out why, and makes another one.
+  // The script made this ticket for the tab. `report` is called when it turns out whether the websocket is blocked.
+  // `ended` is called at each attempt at which the server rejects the ticket; the script then makes another ticket.
   use(ticket, report, ended) {
     this.report = report;
     this.ended = ended;
@@ -65,7 +65,7 @@ export class Channel {
     this.send({ to: number, said });
   }
 
-  // What the server answers to a question to an element; { error } if it does not.
+  // The server's answer to a question to an element; { error } without an answer.
   question(number, said) {
     const asked = (this.questioned += 1);
     return new Promise((resolve) => {
@@ -77,7 +77,7 @@ export class Channel {
     });
   }
 
-  // The newest frame is on the screen; `needs`: ms that drawing wants between two.
+  // The newest frame is on the screen; `needs`: ms that drawing needs between two frames.
   drawn(needs = this.needs) {
     const changed = Math.abs(needs - this.needs) > Math.max(50, this.needs / 2);
     if (this.frame - this.reportedFrame < REPORT_EVERY && !changed) return;
@@ -87,7 +87,7 @@ export class Channel {
   }
 
   send(message) {
-    // Also before the answer to the first message: that names only what was attached by then.
+    // Also before the answer to the first message, which named only the elements attached by then.
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
   }
 
@@ -159,7 +159,7 @@ export class Channel {
       return;
     }
     const bytes = new Uint8Array(data);
-    if (bytes[0] === (this.frame & 255)) return; // the same once more
+    if (bytes[0] === (this.frame & 255)) return; // the last frame again
     if (this.asked !== undefined || bytes[0] !== ((this.frame + 1) & 255)) return this.ask();
     this.frame += 1;
     let at = 1;
@@ -202,7 +202,7 @@ export class Channel {
     if (this.ready && !document.hidden && now - this.receivedAt > SILENT) this.connect();
     if (this.socket && !this.ready && now - this.started > SILENT) this.connect();
     if (this.ready || this.wasBlocked || document.hidden || !this.ticket) return;
-    if (!isConnected()) this.since = now; // nothing works: no proxy is at fault
+    if (!isConnected()) this.since = now; // Streamlit's websocket fails too, so no proxy blocks ours
     else if (now - this.since > BLOCKED_AFTER) this.report?.((this.wasBlocked = true));
   }
 }

@@ -12,7 +12,7 @@ export class Reader {
     return this.data[this.at++];
   }
 
-  // What comes before the cells.
+  // The part of the message before the cells.
   opening() {
     const flags = this.byte();
     const sender = this.int();

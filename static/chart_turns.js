@@ -1,20 +1,20 @@
-// Whose turn it is to be drawn. Plotly draws charts one at a time, and rests in between: the tab has to stay responsive,
-// however often data comes. Lines that only got longer cost little and are drawn at once, those of all charts; the
-// server sends no more than they allow.
+// Decides which chart is drawn next. Plotly draws one chart at a time and rests in between, so that the tab stays
+// responsive however often data arrives. Lines that only got longer cost little: those of all charts are drawn at
+// once. The server adapts its pace to the drawing times that the browser reports.
 
 import { apart } from "./apart.js";
 import { channel } from "./channel.js";
 
-const IDLE = 2; // a drawing is followed by this many times its own length in which no chart is drawn
+const IDLE = 2; // after a drawing, no chart is drawn for this many times its duration
 
 export const charts = new Set(); // all line charts of the page
 const pending = new Set();
-let turn; // the next frame draws
+let turn; // a request for the next animation frame
 let rest; // a timer: until then Plotly draws nothing
-let resting = 0; // when that is over
+let resting = 0; // when the rest ends, by performance.now()
 let cost = 0; // ms that drawing a chart takes, a moving average
 
-// With the next frame, or when it is this chart's turn.
+// Draw the chart in the next animation frame, or when it is its turn.
 export function drawSoon(chart) {
   pending.add(chart);
   turn ??= requestAnimationFrame(next);

@@ -1,4 +1,4 @@
-// Colours of names: what people mean by a word, or one of a row.
+// Colours of names: by the meaning of a word, or the next of a list.
 
 const COLOURS = [
   "#4c7bd9", "#7a5cc0", "#0f8aa3", "#a07b45", "#cc68a8", "#5c9aa8", "#8a6fd1", "#7d8b93", "#b0763f", "#3f7f93",
@@ -12,9 +12,9 @@ const WORDS = {
 };
 const MEANT = new Map(Object.entries(WORDS).flatMap(([colour, words]) => words.split(" ").map((word) => [word, colour])));
 
-const DARKER = 0.68; // of the light that a further name with the same meaning has
+const DARKER = 0.68; // the brightness of each further name with the same meaning, relative to the one before
 
-// The colour of each name: what the page says, what the word means, or the next one of the others.
+// The colour of each name: the one that the page gives, that of the word's meaning, or the next of COLOURS.
 export function coloursOf(names, given = {}) {
   let next = 0;
   const used = new Map();

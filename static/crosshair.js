@@ -1,5 +1,5 @@
 // A line at the time that the viewer points at, in all time charts of the page. It is an element above each plot, which
-// moves without Plotly. A comparison has none: a place on its axis is several times.
+// moves without Plotly. A comparison has none, because a place on its axis stands for several times.
 
 import { made } from "./element.js";
 
@@ -66,7 +66,7 @@ function place() {
   }
 }
 
-// In ms since the epoch, null beside the axes.
+// The time at the pointer, ms since the epoch; null outside the axes.
 function pointedTime() {
   const { chart, x, y, time } = pointer;
   if (time !== undefined) return time;

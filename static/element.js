@@ -1,7 +1,7 @@
 // The base of live elements with JSON content. components/push/json_element.py is the other end.
 //
-// Content comes over the tab's websocket, entry by entry; or whole, with the page's elements, where the websocket is
-// blocked or the viewer has paused. What came last is shown.
+// Content arrives over the tab's websocket, entry by entry. If the websocket is blocked or the viewer has paused, all
+// of it arrives with the page's elements. The content that arrived last is shown.
 
 import { channel } from "./channel.js";
 
@@ -9,28 +9,28 @@ const AWAY = 2000; // ms that an element waits for another place on the page
 const MOST = 200; // elements that have left the page and whose state is remembered
 
 const elements = new Map(); // by key
-const left = new Map(); // by key: what a viewer did to an element that has left the page
+const left = new Map(); // by key: the `state` of elements that have left the page
 
 export class Element {
   constructor(key, kind) {
     this.key = key;
     this.root = made("div", `lb-${kind}`);
     this.settings = {};
-    this.content = null; // what is shown
-    this.pushed = null; // what the websocket brought
+    this.content = null; // as shown
+    this.pushed = null; // the content that the websocket brought
     this.frame = null;
   }
 
-  // The viewer has clicked something; the page runs for it if its script asked for that.
+  // The viewer has clicked something. The page reruns if its script registered for that.
   clicked(what) {
     this.report?.("clicked", what);
   }
 
-  // To be defined by each kind: build() makes what is always there, draw() shows this.content. A kind may have
-  // `state`: what the viewer did, which a viewer who comes back to the page finds again.
+  // To be defined by each kind: build() makes the permanent parts, draw() shows this.content. A kind may have `state`,
+  // the viewer's changes. They are restored when the viewer comes back to the page.
   build() {}
   draw() {}
-  end() {} // it has left the page
+  end() {} // the element has left the page
 
   receive({ live, content, ...settings }) {
     this.settings = settings;
@@ -49,7 +49,7 @@ export class Element {
     this.due();
   }
 
-  // Entries by name, null for those that are gone.
+  // `news`: entries by name, null for removed ones.
   merged(known, news) {
     const content = { ...known, ...news };
     for (const name in news) if (news[name] === null) delete content[name];
@@ -77,7 +77,7 @@ export class Element {
   }
 }
 
-// Draws the elements of a kind: those that wait for this, and all others from now on.
+// Draws the elements of a kind: those that waited for this file, and all later ones.
 export function define(kind, Made, style) {
   const sheet = made("style", "", style);
   function draw({ parentElement, data, setTriggerValue }) {
@@ -98,8 +98,8 @@ export function define(kind, Made, style) {
   serve(kind, draw);
 }
 
-// Draws the components of a kind that live in one place of the page and hold what the server gave them: those that
-// wait for this, and all others from now on.
+// Draws the components of a kind that stay in one place of the page and get their content only from the script: those
+// that waited for this file, and all later ones.
 export function defineComponent(kind, Made, style) {
   const sheet = globalThis.document && made("style", "", style);
   function draw(component) {
@@ -127,7 +127,7 @@ export function made(tag, className = "", text = "") {
   return element;
 }
 
-// Change a text only if it is another one, so that what somebody selects stays selected.
+// Change a text only if it differs, so that a viewer's selection stays.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

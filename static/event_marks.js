@@ -1,13 +1,13 @@
 // Marks of events in all time charts of the page: elements below what Plotly draws, placed from its axes. A comparison
-// has none: a place on its axis is several times.
+// has none, because a place on its axis stands for several times.
 
 import { apart } from "./apart.js";
 import { made, say } from "./element.js";
 
-const NEAR = 8; // px beside a mark at which the pointer shows its whole text
+const NEAR = 8; // px around a mark within which the pointer makes its whole text visible
 const WIDEST = 140; // px of a text
 const STRIP = 14; // px above a plot, where there is room for texts
-const LETTER = 5.8; // px of a letter, about
+const LETTER = 5.8; // approximate px of a letter
 const STYLE = `
 .lb-marks { position: absolute; overflow: hidden; pointer-events: none; font-size: 0.6875rem; line-height: 1.25; }
 .lb-marks i { position: absolute; left: 0; top: 0; height: 100%; border-left: 1px dashed var(--st-primary-color, #0b6e7f); opacity: 0.75; }
@@ -18,13 +18,13 @@ const STYLE = `
 .lb-marks .lb-pointed span { background: var(--st-background-color, #fff); }`;
 
 const layers = new Map(); // by chart: its element
-const watchers = new Set(); // called when there are other marks
-const known = new Map(); // by who says it: [time in ms since the epoch, text], ascending
+const watchers = new Set(); // called when the marks change
+const known = new Map(); // by element: [time in ms since the epoch, text], ascending
 let all = [];
 let due;
 let sheet;
 
-// What an element of the page marks; none: it has left.
+// Set the marks of the element `who` of the page; an empty list if it has left.
 export function setMarks(who, marks) {
   if (marks.length) known.set(who, marks);
   else known.delete(who);
@@ -36,7 +36,7 @@ export function setMarks(who, marks) {
   });
 }
 
-// For charts that draw marks themselves. Returns a function that ends this.
+// Call `changed` when the marks change, for charts that draw marks themselves. Returns a function that ends this.
 export function watchMarks(changed) {
   watchers.add(changed);
   return () => watchers.delete(changed);
@@ -45,7 +45,7 @@ export function watchMarks(changed) {
 // [time in ms since the epoch, text], ascending.
 export const marksBetween = (from, to) => all.filter(([time]) => time >= from && time <= to);
 
-// `above`: over what the chart draws, in place of below it; the texts stand above its plot then.
+// `above`: the marks cover the chart's drawing instead of lying below it, and their texts stand above its plot.
 export function addMarks(chart, { above = false } = {}) {
   if (!sheet) document.head.append((sheet = made("style", "", STYLE)));
   const layer = made("div", "lb-marks");
@@ -74,8 +74,9 @@ export function pictureOfMarks(chart) {
   }));
 }
 
-// By mark of [px, text], ascending: the px that its text has, on its left or on its right. It has the room up to the
-// next mark. The last one stands on the left if it has no room on the right; the one before it gives way.
+// The place of each mark's text. `marks`: [px, text], ascending. Returns for each { left, room }: the side of the mark,
+// and the px available, which end at the next mark. The last text stands on the left if it has no room on the right;
+// the text before it then gets less room.
 export function textPlaces(marks, width) {
   const wanted = (text) => Math.min(WIDEST, text.length * LETTER + 8);
   const last = marks.length - 1;
@@ -90,7 +91,7 @@ export function textPlaces(marks, width) {
   return places;
 }
 
-// Its axis may have moved.
+// Place the marks of a chart again, because its axis may have moved.
 export function placeMarks(chart) {
   const layer = layers.get(chart);
   const axis = layer && chart.timeAxis();

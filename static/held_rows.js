@@ -19,7 +19,7 @@ export const HELD = STYLE + TOOLS;
 
 export class HeldRows extends Element {
   // The content's entries whose names begin with "r" are the rows: their cells as text. To be defined by each kind:
-  // columns() of the shown content, as in rows.js. drawRest() draws what it has besides.
+  // columns() of the shown content, as in rows.js, and drawRest(), which draws everything besides the rows.
   height = 400; // px
   what = "rows";
   columns() {}
@@ -48,7 +48,7 @@ export class HeldRows extends Element {
     this.holdAt(this.rows.root);
   }
 
-  // It stands still while a viewer points at this part.
+  // The table stands still while a viewer points at this part.
   holdAt(part) {
     part.addEventListener("pointerenter", ({ pointerType }) => {
       this.pointed = pointerType === "mouse";

@@ -2,14 +2,14 @@
 
 import { span } from "./axis.js";
 
-// From when to when the axis shows, ms: whole intervals, or what the viewer has zoomed to.
+// Start and end of the axis, ms: whole intervals, or the viewer's zoom.
 export function intervalAxis({ first, last, young }, step, zoom) {
   if (zoom) return zoom;
   const [from, to] = [first * step, (last + 1) * step];
   return span(to, to - from, young === undefined ? NaN : Math.floor(young / step) * step);
 }
 
-// What is missing is shaded, so that it does not look like nothing.
+// Missing data is shaded: an empty stretch alone could also mean that nothing happened.
 export function shadeGaps(pen, chart, gaps = []) {
   const { left, at } = chart.timeAxis();
   pen.fillStyle = chart.color;

@@ -1,5 +1,5 @@
-// The legend below a line chart (live_chart.js): the names of its lines, which a press hides, a search among them, and what
-// else there is to say of the chart.
+// The legend below a line chart (live_chart.js): the names of its lines, which a click hides, a search among them, and
+// notes about the chart.
 
 import { unfit } from "./axis.js";
 import { channel } from "./channel.js";
@@ -10,10 +10,10 @@ import { BY_NAME } from "./series_names.js";
 import { short, withUnit } from "./units.js";
 import { ALONE_STYLE, aloneSwitch, hasOthers } from "./zoom_together.js";
 
-const MANY = 12; // series from which on they can be searched for
-const PAUSE = 250; // ms after the last letter at which the server is asked
+const MANY = 12; // with more series, there is a search box
+const PAUSE = 250; // ms between the last letter and the request to the server
 const [MOST_NAMED, LONGEST_NAMED] = [20, 12_000]; // series that a viewer may name, and characters of their names
-const RULES = ["busiest", "greatest", "newest", "name"]; // nats_client/series/series_choice.py says what they mean
+const RULES = ["busiest", "greatest", "newest", "name"]; // nats_client/series/series_choice.py describes them
 const VALUES = [["", "by name"], ["newest", "by newest value"], ["greatest", "by greatest value"], ["mean", "by mean"]];
 const ALERT = "#d6453d"; // thresholds
 
@@ -71,15 +71,15 @@ ${ALONE_STYLE}
   .lb-among { max-height: 124px; }
 }`;
 
-// Names in the order of their values, the greatest first; those without one, and what holds all others, come last.
-// `shown`: [id, name, value], `last`: the id of all others.
+// Series sorted by value, the greatest first; those without a value come after them, and the others last.
+// `shown`: [id, name, value], `last`: the id of the others.
 export function sortedByValue(shown, last) {
   const rank = ([id, , value]) => (id === last ? 2 : value === null || value === undefined ? 1 : 0);
   return [...shown].sort((one, other) =>
     rank(one) - rank(other) || (rank(one) ? 0 : other[2] - one[2]) || BY_NAME.compare(one[1], other[1]));
 }
 
-// The same ids in the order of before, new ones behind them, and `last` at the end.
+// `ids` in their previous order `before`, new ones behind them, and `last` at the end.
 export function inOrderOf(before, ids, last) {
   const place = new Map(before.map((id, i) => [id, i]));
   const at = (id) => (id === last ? Infinity : place.get(id) ?? before.length);
@@ -91,7 +91,7 @@ export class Legend {
     this.chart = chart;
     this.order = []; // ids of series, as they stand
     this.digits = 0; // characters of the longest value so far
-    this.pointed = false; // nothing changes its place while somebody points at it
+    this.pointed = false; // keys keep their places while the viewer points at them
     this.root = made("div", "lb-legend lb-of-lines");
     this.search = made("input", "lb-search");
     this.search.type = "search";
@@ -135,7 +135,7 @@ export class Legend {
     return select;
   }
 
-  // The two choices, where there is something to choose.
+  // The two selects, each only if it has something to choose from.
   drawMenu(count) {
     const { chart } = this;
     const { rule, names, value } = chart.choices;
@@ -145,7 +145,7 @@ export class Legend {
     const called = { busiest: `${most} busiest`, greatest: `${most} greatest`, newest: `${most} newest`, name: `first ${most} by name` };
     fill(this.rule, folded ? RULES.map((each) => [each, called[each]]) : [], chosen);
     const sorts = chart.answers && !compare && !chart.panels && count > 1;
-    // A zoom does not change them: the page at that stretch has its own.
+    // The values cover the look-back, also in a zoom. A page at the zoomed stretch has the values of that stretch.
     const of = chart.zoom.x ? `, whole ${chart.config.still ? "stretch" : "look-back"}` : "";
     fill(this.value, sorts ? VALUES.map(([each, text]) => [each, each ? text + of : text]) : [], value ?? "");
     this.menu.hidden = !folded && !sorts;
@@ -160,7 +160,7 @@ export class Legend {
     this.chart.choose({ value: value || null });
   }
 
-  // A series has a line of its own whatever the rule says, or no longer.
+  // Give a series a line of its own whatever the rule is, or end that.
   name(series, own) {
     const names = this.chart.choices.names.filter((name) => name !== series);
     if (own) names.push(series);
@@ -168,21 +168,21 @@ export class Legend {
     if (room) this.chart.choose({ names });
   }
 
-  // The values beside the names, in an order that fits. Rebuilds nothing: a button that is being clicked stays.
+  // Update the values beside the names, and the order. Rebuilds no button, because it may be under a click.
   showValues() {
     const { chart } = this;
     const keys = [...this.keys.children].filter((key) => "series" in key);
     if (chart.choices.value && !chart.config.compare && !chart.panels) {
       for (const key of keys) {
         const value = this.valueOf(key.row);
-        if (value === undefined) continue; // has yet to come
+        if (value === undefined) continue; // not received yet
         const text = value === null ? "–" : withUnit(value, chart.config.unit);
         say(key.shows, text);
         this.digits = Math.max(this.digits, text.length);
       }
       this.keys.style.setProperty("--lb-digits", `${this.digits}ch`);
     }
-    if (chart.panels) return; // their order is that of the lines
+    if (chart.panels) return; // sorted by name, without values
     const ordered = this.sorted(keys.map(({ row }) => [row, chart.series[row]?.name ?? ""])).map(([row]) => row);
     if (String(ordered) === String(keys.map(({ row }) => row))) return;
     const byRow = new Map(keys.map((key) => [key.row, key]));
@@ -196,7 +196,7 @@ export class Legend {
     const { value } = chart.choices;
     const series = chart.series[row];
     if (!series || chart.config.value !== value) return undefined;
-    if (row === chart.others && value === "newest") return null; // of none in particular
+    if (row === chart.others && value === "newest") return null; // a band of many series has no newest value
     const found = chart.config.values?.[series.name];
     const held = value === "newest" && chart.config.steps && series.held;
     return found === null && held ? held.cell.newest ?? held.cell[1] : found;
@@ -223,7 +223,7 @@ export class Legend {
     const { chart } = this;
     let shown = chart.series
       .map((series, i) => [i, series.name])
-      .filter(([i]) => chart.isKnown(chart.series[i])); // one whose rows have left keeps its colour, and no key
+      .filter(([i]) => chart.isKnown(chart.series[i])); // without rows, a series keeps its colour but has no key
     if (chart.panels) shown = chart.linesOfPanels().map(([line, i]) => [i, line]);
     const undrawn = this.undrawn();
     const limits = chart.panels ? chart.config.thresholds ?? [] : [];
@@ -234,7 +234,7 @@ export class Legend {
     const switched = (chart.zoom.x || chart.alone) && hasOthers(chart) ? chart.alone : null;
     const valued = Boolean(chart.choices.value && !chart.config.compare && !chart.panels);
     const state = JSON.stringify([shown, valued, chart.choices, chart.config.rule, chart.config.most, periods, [...chart.hidden], chart.others, chart.future, unmarked, there, unfitting, switched, undrawn, limits, Boolean(chart.zoom.x)]);
-    if (state === this.state) return this.showValues(); // a button that is being clicked stays
+    if (state === this.state) return this.showValues(); // rebuilding would lose a click in progress
     this.state = state;
     this.drawMenu(shown.length);
     this.keys.classList.toggle("lb-valued", valued);
@@ -282,7 +282,7 @@ export class Legend {
     }
     if (switched !== null) keys.push(aloneSwitch(chart));
     this.none = made("span", "lb-note", "No series matches");
-    this.rest = keys[series] ?? this.none; // what stands behind the names
+    this.rest = keys[series] ?? this.none; // the first element behind the names
     this.keys.replaceChildren(...keys, this.none);
     this.search.hidden = shown.length <= MANY && !this.search.value && !(chart.others !== null && chart.answers);
     this.find();
@@ -298,7 +298,7 @@ export class Legend {
     return chart.series.flatMap((series, i) => (named(series) ? [chart.idOf(i)] : []));
   }
 
-  // Of small multiples, how many there is no room for, in words; otherwise nothing.
+  // For small multiples, a note with how many lines and panels are not drawn; otherwise empty.
   undrawn() {
     const { chart } = this;
     if (!chart.panels) return "";
@@ -318,7 +318,7 @@ export class Legend {
     this.none.hidden = found.size > 0 || !this.among.hidden;
   }
 
-  // The key of a series; one that the viewer has named has a button that ends this.
+  // The key of a series. If the viewer has named the series, the key has a button that ends that.
   chosen(key, row, name) {
     let shown = key;
     if (this.chart.choices.names.includes(name)) {
@@ -328,7 +328,7 @@ export class Legend {
     return Object.assign(shown, { series: this.chart.idOf(row), row, shows: key.shows });
   }
 
-  // Of the series that the viewer has named, or a link, those without a number: their names, and a button that ends it.
+  // Named series (by the viewer or by a link) that have no numbers: each name, with a button that ends the naming.
   unseen() {
     const { chart } = this;
     const there = new Set(chart.series.filter((series) => chart.isKnown(series)).map(({ name }) => name));
@@ -339,7 +339,7 @@ export class Legend {
     });
   }
 
-  // The button that ends that a series has a line of its own because it was named.
+  // The button that ends the naming of a series, and so its own line.
   ender(name) {
     const end = made("button", "lb-end", "×");
     end.type = "button";
@@ -349,7 +349,7 @@ export class Legend {
     return end;
   }
 
-  // Which of the series in the band have the searched text in their names, is for the server to say.
+  // Request from the server which series in the band have the searched text in their names.
   askAmongOthers() {
     clearTimeout(this.typing);
     const { chart } = this;
@@ -403,7 +403,7 @@ export class Legend {
   }
 }
 
-// The options of a select, [value, text]; without any it is hidden. One that is open stays.
+// Set the options of a select, [value, text]. Without options it is hidden; with the same ones it stays open.
 function fill(select, options, chosen) {
   const state = JSON.stringify(options);
   select.hidden = !options.length;

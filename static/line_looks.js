@@ -9,4 +9,4 @@ export const BORDERS = { solid: "solid", dash: "dashed", dot: "dotted", dashdot:
 
 export const colourOf = (i) => COLOURS[i % COLOURS.length];
 export const dashOf = (i) => DASHES[Math.floor(i / COLOURS.length) % DASHES.length];
-export const faded = (k) => 0.3 + 0.7 / (1 + k); // of the k-th period before the current one
+export const faded = (k) => 0.3 + 0.7 / (1 + k); // opacity of the k-th period before the current one

@@ -1,4 +1,4 @@
-// For which series a condition holds, and when it did. components/tables/alerts.py sends it.
+// The series for which a condition holds now, and its earlier crossings. components/tables/alerts.py sends them.
 
 import { showBehind } from "./behind.js";
 import { define, Element, made, say } from "./element.js";

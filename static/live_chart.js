@@ -1,6 +1,6 @@
 // The live chart: keeps the bins it was sent, and draws them with Plotly. components/charts/wire.py describes the
-// messages. They come over the tab's own websocket; or, where that is blocked, with the page's elements. Then each has
-// a number and the number of its base. The chart ignores a message that is not newer than its state. If a message
+// messages. They arrive over the tab's own websocket or, if that is blocked, with the page's elements. In that case
+// each has a number and the number of its base. The chart ignores a message that is not newer than its state. If one
 // extends one it never received, it replies with the last number it applied, and the server resends from there.
 
 import { placed, span, ticksOf, valueAxis } from "./axis.js";
@@ -22,18 +22,18 @@ import { roughUnit, scales, unitName, withUnit } from "./units.js";
 import { pageZone, watchZone } from "./zone.js";
 import { joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
 
-const ASK_AGAIN = 5000; // ms after which an unanswered question is taken for lost
-const ALERT = "#d6453d"; // thresholds and the words on them
+const ASK_AGAIN = 5000; // ms after which an unanswered request to resend is repeated
+const ALERT = "#d6453d"; // thresholds and their names
 const REST = 200; // ms without a further change of the range
-const AWAY = 2000; // ms that a chart waits for another element in place of the one that was taken off the page
-const LAGS = 7000; // ms after the last sign of the server for which a chart's clock continues
-const OTHERS = -1; // stands among hidden series for the one that holds all others, whose name changes
-const AS_GIVEN = { rule: null, names: [], value: null }; // choices: as the page says, and sorted by name
+const AWAY = 2000; // ms that a chart waits for a new element after its own was taken off the page
+const LAGS = 7000; // ms after the last frame for which a chart's clock continues
+const OTHERS = -1; // the id of the others among hidden series, because their name changes
+const AS_GIVEN = { rule: null, names: [], value: null }; // choices: the page's own rule, and a legend sorted by name
 const STYLE = `
 .lb-chart-title { font-weight: 600; font-size: 0.95rem; line-height: 30px; }`;
 
-// What a viewer did to each chart, by page and key, for when the chart is made again: after its rows were gone for a moment (a
-// killed process), or when the viewer comes back to the page.
+// The viewer's changes to each chart, by page and key. They are restored when the chart is created again: after its
+// rows were missing for a moment (a killed process), or when the viewer comes back to the page.
 const done = new Map();
 let ticking;
 let choicesMade = 0; // in this tab
@@ -58,9 +58,9 @@ async function draw(component) {
   return () => parentElement.lookback?.leave();
 }
 
-// Moves the chart to another element. Streamlit replaces an element when its surroundings change, and sometimes on
-// a busy machine while the old one is still there. A new chart would lose a drag in progress, the focus and typed
-// text. `stale`: the other element is the newer one.
+// Finds the chart that another element has for the same data, so that it can be moved. Streamlit replaces an element
+// when its surroundings change, on a busy machine sometimes while the old one is still there. A new chart would lose a
+// drag in progress, the focus and typed text. `stale`: the chart's own element is the newer one.
 function leftBehind(data) {
   if (!(data instanceof Uint8Array)) {
     const chart = [...charts].find((chart) => chart.plugged === data.live && chart.page === location.pathname);
@@ -76,8 +76,8 @@ function leftBehind(data) {
 // The same chart for numbers from another source; the caller sets what receive() does.
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
-  chart.setRange = () => {}; // there is nobody to send finer bins
-  chart.answers = false; // nor messages, nor other series
+  chart.setRange = () => {}; // this source has no finer bins
+  chart.answers = false; // nor can it return messages or other series
   chart.config = config;
   chart.plot.style.height = `${config.height}px`;
   chart.library = await loadPlotly(config.plotly);
@@ -88,7 +88,7 @@ class Chart {
   constructor(parent) {
     this.parent = parent;
     this.page = location.pathname;
-    this.clock = { ms: 0, at: 0 }; // the server's, and when it was that
+    this.clock = { ms: 0, at: 0 }; // the server's time, and when it was received, by performance.now()
     this.visible = true;
     this.plugged = null; // its number on the tab's websocket
     this.sender = null;
@@ -96,17 +96,17 @@ class Chart {
     this.asked = -Infinity;
     this.series = [];
     this.zoom = { x: null, y: null };
-    this.near = new Set(); // thresholds that the y axis makes room for
+    this.near = new Set(); // thresholds that the y axis includes
     this.longer = new Set(); // series with cells that are not drawn yet
-    this.other = true; // anything else is not drawn yet
+    this.other = true; // other changes are not drawn yet, so extend() is not enough
     this.hidden = new Set();
     this.alone = false; // zoomed by itself
-    this.answers = true; // the server knows what stands behind a point
+    this.answers = true; // the server can return the messages behind a point
     this.finer = null; // bins of the zoomed range
-    this.sentRange = null; // the range that the server knows of
+    this.sentRange = null; // the range that was last sent to the server
     this.choices = AS_GIVEN; // which series have lines of their own, and what the legend shows
-    this.sentChoices = AS_GIVEN; // those that the server knows of
-    this.choice = this.remembered = 0; // the number of what the viewer chose last, and of what was sent to the server to remember
+    this.sentChoices = AS_GIVEN; // the choices that were last sent to the server
+    this.choice = this.remembered = 0; // numbers of the viewer's last choice, and of the last one sent for the address
 
     const style = document.createElement("style");
     style.textContent = STYLE + LEGEND_STYLE + PANEL_STYLE;
@@ -131,7 +131,7 @@ class Chart {
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.redraw);
     document.addEventListener("visibilitychange", this.redraw);
-    // What Plotly shows at the pointer is of its own last drawing.
+    // Plotly's tip at the pointer shows the values of Plotly's own last drawing, so draw the newer ones first.
     this.plot.addEventListener("pointerenter", () => {
       if (!this.other && this.drawn && this.longer.size + this.extended) this.draw();
     });
@@ -193,7 +193,7 @@ class Chart {
     if (this.config && !this.config.facet) this.library ??= await loadPlotly(this.config.plotly);
   }
 
-  // True if what draws it is there.
+  // True if the code that draws the chart is loaded.
   get ready() {
     return Boolean(this.library || this.config?.facet);
   }
@@ -202,7 +202,7 @@ class Chart {
     return pageZone();
   }
 
-  // Take what comes over the tab's websocket for this number.
+  // Receive the messages for this number over the tab's websocket.
   plug(number, height) {
     if (this.plugged === number) return;
     this.unplug();
@@ -224,7 +224,7 @@ class Chart {
     if (this.plugged === null) return;
     channel().detach(this.plugged, this);
     this.plugged = null;
-    this.sender = null; // what comes with the elements next begins with everything
+    this.sender = null; // the next message with the elements must be complete
   }
 
   // A message from the tab's websocket.
@@ -232,7 +232,7 @@ class Chart {
     const read = new Reader(message);
     const flags = read.byte();
     const head = read.header(flags);
-    if (!this.config && !(flags & 4)) return false; // for the chart that had this number on the page before
+    if (!this.config && !(flags & 4)) return false; // meant for the earlier chart with this number
     if (flags & 4) this.begin(head);
     if ("now" in head) this.now = head.now;
     this.change(read, flags, head, flags & 4 ? {} : this.config);
@@ -257,7 +257,7 @@ class Chart {
     if (passed >= 1000 * Math.max(1, channel().pace) - 50 && (this.config.steps || this.moved())) drawSoon(this);
   }
 
-  // From when to when the x axis shows, unless the viewer has zoomed.
+  // Start and end of the x axis, ms, unless the viewer has zoomed.
   span() {
     const { compare, whole, window, young } = this.config;
     if (compare) return [compare.starts[0], compare.end];
@@ -265,7 +265,7 @@ class Chart {
     return span(this.now, window, Math.floor(young / this.step) * this.step); // a point is in the middle of its bin
   }
 
-  // True if the axis should be another one than was drawn, by a pixel.
+  // True if the axis has moved by at least a pixel since it was drawn.
   moved() {
     if (this.config.compare) return true; // the line at now
     const [start, end] = this.span();
@@ -290,7 +290,7 @@ class Chart {
     this.change(read, flags, head, base ? this.config : {});
   }
 
-  // Everything follows.
+  // The message is complete: it extends no earlier one.
   begin(head) {
     [this.others, this.future, this.marked, this.sentRange, this.sentChoices] = [null, 0, [], null, AS_GIVEN];
     if (this.config) return;
@@ -379,9 +379,9 @@ class Chart {
 
   // The zoomed range, reported once the viewer's hand rests: the server has finer bins for it.
   sendRange() {
-    if (!this.visible && this.drawn) return; // once it is on the screen
+    if (!this.visible && this.drawn) return; // sent when the chart is on the screen again
     const range = this.zoom.x && !this.config.compare ? this.zoom.x.map((time) => this.utc(time)) : null;
-    if (String(range) === String(this.wanted ?? this.sentRange)) return; // messages come more often than the timer ends
+    if (String(range) === String(this.wanted ?? this.sentRange)) return; // messages may arrive before the timer ends
     clearTimeout(this.sending);
     this.wanted = String(range);
     this.sending = setTimeout(() => {
@@ -391,7 +391,7 @@ class Chart {
     }, REST);
   }
 
-  // What was sent last may not have arrived.
+  // The connection was lost, so the last range and choices may not have reached the server.
   resumed() {
     this.sentRange = undefined;
     if (this.sentChoices !== AS_GIVEN) this.sentChoices = undefined;
@@ -408,8 +408,8 @@ class Chart {
     this.legend.draw();
   }
 
-  // The page's address may say other choices: of a link, or after a step back. What it says meanwhile does not undo what
-  // the viewer has just chosen.
+  // The page's address may have other choices: from a link, or after a step back. A number below that of the viewer's
+  // last choice means that the address is not up to date, so the viewer's choice stays.
   takeChoices() {
     const { number = 0, ...choices } = this.config.choices ?? AS_GIVEN;
     if (number >= this.choice && spelledOut(choices) !== spelledOut(this.choices)) this.choices = this.sentChoices = choices;
@@ -423,14 +423,14 @@ class Chart {
 
   get drawable() {
     if (!this.ready || !this.config || this.ended || this.held || document.hidden || !this.parent.isConnected) return false;
-    if (this.offset === undefined) return false; // nothing has come yet
+    if (this.offset === undefined) return false; // nothing received yet
     this.waits = !this.visible && this.drawn;
     return !this.waits;
   }
 
-  // Draws lines that got longer, without Plotly, which computes everything for each drawing. False if it has to:
-  // because the axis has moved by a pixel, because values are beyond what it drew, or for what it shows at the
-  // pointer.
+  // Draws lines that got longer, without Plotly, which computes everything for each drawing. False if Plotly has to
+  // draw: the axis has moved by a pixel, values are beyond the drawn range, or the pointer is over the chart, whose tip
+  // needs the newest values.
   extend() {
     if (this.panels) return this.extendPanels();
     if (this.other || !this.extent || !this.drawable || this.plot.matches(":hover")) return false;
@@ -452,7 +452,7 @@ class Chart {
       Object.assign(trace, found);
       const at = (time, i) => {
         const x = xaxis.d2p(time);
-        // The axis has not moved yet, and what is beyond it would not be seen.
+        // The axis has not moved yet, and Plotly clips the line at its end.
         return `${(x < end + 2 ? Math.min(x, end) : x).toFixed(2)},${height(found.y[i]).toFixed(2)}`;
       };
       path.setAttribute("d", `M${found.x.map(at).join("L")}`);
@@ -468,7 +468,7 @@ class Chart {
     return true;
   }
 
-  // Between which values lines may be drawn without Plotly, null if none may.
+  // The range of values within which lines may be drawn without Plotly; null if they may not.
   extents() {
     if (this.config.compare || this.zoom.x || this.zoom.y || this.others !== null || this.config.gaps?.length) return null;
     let [low, high] = [Infinity, -Infinity];
@@ -499,7 +499,7 @@ class Chart {
     if (this.config.facet) (this.panels ??= new Panels(this)).draw();
     this.legend.draw();
     if (this.config.facet) return true;
-    // Always the same object: Plotly rebuilds the chart from scratch for another one.
+    // Always the same object: for a new one, Plotly rebuilds the chart from scratch.
     this.settings ??= {
       displaylogo: false,
       displayModeBar: "hover",
@@ -525,24 +525,24 @@ class Chart {
     this.draw();
   }
 
-  // Plotly's own one returns to the times of the first picture.
+  // Plotly's own button returns to the times of the first drawing.
   resetButton() {
     return { name: "reset", title: "Reset the zoom", icon: this.library.Icons.home, click: () => this.resetZoom() };
   }
 
-  // Whether something of a series is drawn.
+  // True if a series has values to draw.
   isKnown({ cells, held }) {
     return cells.size > 0 || Boolean(this.config.steps && held);
   }
 
-  // The lines of small multiples: [name, the first series of that name], the same ones in each panel.
+  // The lines that all small multiples share: [name, number of the first series of that name].
   linesOfPanels() {
     const lines = new Map();
     this.series.forEach(({ name }, i) => i !== this.others && !lines.has(lineOf(name)) && lines.set(lineOf(name), i));
     return [...lines].sort((one, other) => BY_NAME.compare(one[0], other[0]));
   }
 
-  // How the line of a series looks.
+  // The colour and dashes of a series' line.
   lookOf(i) {
     const at = this.panels ? this.panels.lines.get(lineOf(this.series[i].name)) : i;
     return { colour: colourOf(at), dash: dashOf(at) };
@@ -611,7 +611,7 @@ class Chart {
     this.draw();
   }
 
-  // Another chart was zoomed, or reset: `range` is from when to when, ms since the epoch, null for all.
+  // Another chart was zoomed or reset. `range`: start and end, ms since the epoch; null if reset.
   zoomTo(range) {
     this.zoom = range ? { ...this.zoom, x: range.map((ms) => this.local(ms)) } : { x: null, y: null };
     this.other = true;
@@ -623,7 +623,8 @@ class Chart {
     return this.zoom.x?.map((time) => this.utc(time)) ?? null;
   }
 
-  // Where its plot has which time, in px of the plot and ms since the epoch. Null if it has not been drawn.
+  // The plot's place in the element, px, with conversions: time() from px of the plot to ms since the epoch, at() back.
+  // Null if it has not been drawn.
   timeAxis() {
     const { xaxis, _size: size } = this.plot._fullLayout ?? {};
     if (!size) return null;
@@ -637,7 +638,7 @@ class Chart {
     };
   }
 
-  // The pixel column of a drawn point: a series and a time, each as the server knows them. Null if it has none.
+  // The pixel column of a drawn point, in the server's terms: series name (null: the others) and times. Null if none.
   pixelColumn(row, time) {
     const series = row === this.others ? null : this.series[row].name;
     const own = (this.finer?.rows.get(row) ?? new Map());
@@ -650,13 +651,14 @@ class Chart {
     return null;
   }
 
-  // What a series has in one of its pixel columns.
+  // The cell of a series in one of its pixel columns.
   cellAt(row, { from, to }) {
     const own = to - from < this.step ? this.finer.rows.get(row) : this.series[row].cells;
     return own.get(Math.round(from / (to - from)));
   }
 
-  // This page at the zoomed range (components/choices/clock.py), null without one. A comparison has several at once.
+  // The address of this page at the zoomed range (components/choices/clock.py). Null without a zoom, and in a
+  // comparison, whose range stands for several stretches.
   stretchAddress() {
     if (!this.zoom.x || this.config.compare || this.plugged === null) return null;
     const address = new URL(location.href);
@@ -736,12 +738,12 @@ class Chart {
   }
 
   // Thresholds in view are drawn as lines; others are named at the edge they are beyond. The axis includes a
-  // threshold that is no further from the data than the data's own range, and a little further once it is shown, so
-  // that it does not flicker.
+  // threshold whose distance from the data is at most the data's own range. Once included, it stays up to 1.5 times
+  // that distance, so that it does not flicker.
   lines() {
     const { thresholds = [], scale } = this.config;
     const place = placed(scale);
-    const exact = scales(this.config.unit) || this.config.facet; // Plotly has no ticks for it
+    const exact = scales(this.config.unit) || this.config.facet; // Plotly has no ticks for these
     let [low, high] = [Infinity, -Infinity];
     for (const [i, { cells, held }] of thresholds.length || exact ? this.series.entries() : []) {
       if (this.hidden.has(this.idOf(i)) || (this.panels && i === this.others)) continue;
@@ -772,7 +774,7 @@ class Chart {
     return getComputedStyle(this.parent).getPropertyValue("--st-background-color").trim() || "#fff";
   }
 
-  // The bins of a series in a period, in order, with positions on the axis; within a zoomed range the finer ones.
+  // The bins of a series in a period, in order, with positions on the axis. Within a zoomed range, the finer bins.
   stretches(i, { k, from, to, shift }) {
     const { cells, nulls, sorted } = this.series[i];
     let bins = [...cells.keys()];
@@ -818,7 +820,7 @@ class Chart {
     return { x, y, customdata };
   }
 
-  // The same if values hold until the next one, and until now.
+  // Like points(), for values that hold until the next one, and until now.
   steps(i, period) {
     const { compare, unit } = this.config;
     const points = this.stepPoints(i, period);
@@ -855,7 +857,7 @@ class Chart {
     return rangeText(low, high, this.config.unit);
   }
 
-  // What a series holds at the beginning of a period.
+  // The value that a series holds at the beginning of a period.
   earlier(i, from) {
     const { cells, nulls, held } = this.series[i];
     const before = { cells: new Map(cells), nulls: new Set(nulls), held };
@@ -902,8 +904,8 @@ class Chart {
   }
 
   // A time as text for Plotly, which would shift a number by the zone's offset at that time: the line would run
-  // backwards when summer time ends. All times use today's offset. In a comparison it is
-  // the offset at the current period's start, so that a day begins at 00:00.
+  // backwards when summer time ends. All times use the offset of now. In a comparison it is the offset at the current
+  // period's start, so that a day begins at 00:00.
   local(ms) {
     return new Date(ms - this.offset).toISOString().slice(0, -1);
   }
@@ -913,7 +915,7 @@ class Chart {
     return parsed(time) + this.offset;
   }
 
-  // The zone's clock, or the zone, may be another one than before. A zoomed range stays where it is in time.
+  // Apply the zone's current offset, since the zone or its offset may have changed. A zoomed range keeps its times.
   settleZone() {
     const offset = this.zone.offset(this.reference());
     if (offset === this.offset) return;
@@ -926,7 +928,7 @@ class Chart {
     return this.config.compare?.starts[0] ?? this.now;
   }
 
-  // A zoomed range is a part of a period; it moves along into the next one.
+  // In a comparison, a zoomed range is part of a period. When the next period begins, the range moves along.
   keepZoom() {
     const start = this.config.compare && this.reference() - this.offset;
     const moved = (time) => new Date(parsed(time) + start - this.start).toISOString().slice(0, -1);
@@ -952,7 +954,7 @@ class Chart {
     const { inside, outside, range } = this.lines();
     const called = ([name, at]) => escapeMarkup(`${name} ${withUnit(at, this.config.unit)}`);
     const word = {
-      // On the left, where it covers the oldest values and not the newest.
+      // On the left, where it covers the oldest values instead of the newest.
       x: 0, xref: "paper", xanchor: "left", showarrow: false, font: { size: 11, color: ALERT }, bgcolor: ground, borderpad: 0,
       opacity: 0.9,
     };
@@ -966,7 +968,7 @@ class Chart {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: style.fontFamily, size: 12, color: text },
-      hoverdistance: this.config.steps ? -1 : 20, // what holds is found anywhere
+      hoverdistance: this.config.steps ? -1 : 20, // values that hold have a tip at any distance
       hovermode: this.series.length * this.periods().length > 8 ? "closest" : "x unified",
       hoverlabel: { bgcolor: ground, bordercolor: soft, font: { color: text, size: 12 }, namelength: 40 },
       dragmode: "zoom",
@@ -981,7 +983,7 @@ class Chart {
         zeroline: false,
         hoverformat: (!compare ? "%Y-%m-%d " : live[1] - live[0] > LONG_DAY ? "%a " : "") + "%H:%M:%S" + ((this.finer?.step ?? this.step) < 1000 ? ".%L" : ""),
         tickformatstops: compare && ticks(live[1] - live[0]),
-        showspikes: Boolean(compare), // the others have static/crosshair.js
+        showspikes: Boolean(compare), // other charts have the line of crosshair.js
         spikethickness: 1,
         spikedash: "solid",
         spikecolor: soft,
@@ -996,7 +998,7 @@ class Chart {
         ticksuffix: scales(this.config.unit) ? "" : escapeMarkup(behind(unitName(this.config.unit))),
         ...ticksOf(this.zoom.y ?? range, this.config.scale, this.config.unit),
         automargin: true,
-        ticklabeloverflow: "allow", // Plotly need not look whether a label reaches beyond the plot
+        ticklabeloverflow: "allow", // saves Plotly the check whether a label reaches beyond the plot
         nticks: 6,
       },
       // Missing data is shaded: an empty stretch alone could also mean that nothing happened.
@@ -1024,7 +1026,7 @@ function forget(cells, from, to) {
   for (const bin of cells.keys()) if (bin < from || bin >= to) cells.delete(bin);
 }
 
-// Choices in a form in which equal ones are equal.
+// Choices as text, for comparison.
 const spelledOut = ({ rule, names, value }) => JSON.stringify([rule, value, [...names].sort()]);
 
 const LONG_DAY = 25 * 3600000; // ms

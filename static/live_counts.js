@@ -6,14 +6,14 @@ import { intervalAxis, shadeGaps } from "./intervals.js";
 import { lasted, STYLE, TimeCanvas, times } from "./time_canvas.js";
 
 const HIGH = 200; // px of the bars
-const TOP = 8; // px above the greatest
-const TICKS = 4; // on the axis, at most, about
+const TOP = 8; // px above the greatest bar
+const TICKS = 4; // approximate maximum on the axis
 const OTHERS = "#8b979b";
 const MOST_SAID = 12; // series that the tip names
 
 const whole = (number) => number.toLocaleString("en");
 
-// Of the content: its series in the order in which they are stacked, each with its place in a column.
+// The content's series in stacking order, each with its place in a column of counts.
 export function seriesOf(content, by) {
   const found = [];
   for (const name in content) {
@@ -29,7 +29,7 @@ export function seriesOf(content, by) {
   return found;
 }
 
-// The counts of one interval: of each series, and of all.
+// The counts of one interval: `found` for each series, `all` for their sum.
 export function countsOf(content, series, interval) {
   const column = content[`c${interval}`];
   const found = series.map(({ place }) => column?.at(place) ?? 0);
@@ -91,7 +91,7 @@ class Counts extends TimeCanvas {
     for (const [interval, { found }] of shown) {
       const [start, end] = [left + at(interval * step), left + at((interval + 1) * step)];
       const wide = end - start > 3 ? end - start - 1 : end - start;
-      pen.globalAlpha = (interval + 1) * step > until ? 0.45 : 1; // not over
+      pen.globalAlpha = (interval + 1) * step > until ? 0.45 : 1; // faded: the interval has not ended
       let below = 0;
       found.forEach((count, i) => {
         if (!count) return;

@@ -1,4 +1,4 @@
-// What happened, for the marks in all charts over time of the page. components/charts/events.py sends it.
+// Events, for the marks in all time charts of the page. components/charts/events.py sends them.
 
 import { define, Element, made, say } from "./element.js";
 import { setMarks } from "./event_marks.js";

@@ -5,7 +5,7 @@ import { Rows, STYLE } from "./rows.js";
 
 const HEIGHT = 456; // px
 const PATTERNS = 195; // px: half a row shows that there are more
-const ALL = "*"; // the key of the row for all subjects; it is no pattern's, which have a ~ before them
+const ALL = "*"; // the key of the row for all subjects; keys of patterns begin with ~
 const MORE = `
 .lb-field_list .lb-changes { margin: 0 0 0.6rem; padding: 0.5rem 0.8rem; list-style: none; border-radius: 0.4rem; font-size: 0.875rem;
   overflow-wrap: anywhere; border-left: 3px solid var(--st-primary-color, #0b6e7f);

@@ -1,4 +1,5 @@
-// What a search has found so far, in pages, with its progress. components/explore/message_search.py sends it.
+// The messages that a search has found so far, in pages, with its progress. components/explore/message_search.py sends
+// them.
 
 import { channel } from "./channel.js";
 import { define, Element, made, say } from "./element.js";

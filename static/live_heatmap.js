@@ -6,9 +6,9 @@ import { lasted, STYLE, TimeCanvas, times } from "./time_canvas.js";
 import { withUnit } from "./units.js";
 
 const HIGH = 240; // px of all rows
-const APART = 26; // px between two texts of the axis, at least
+const APART = 26; // minimum px between two texts of the axis
 const SHADES = 24;
-// From few to many, in OKLCH: lightness, chroma, hue. Equal steps in it look equal; few is near the page's background.
+// From few to many, in OKLCH: lightness, chroma, hue. Equal steps look equal; few is near the page's background.
 const ENDS = {
   light: [[0.93, 0.035, 195], [0.38, 0.15, 285]],
   dark: [[0.3, 0.05, 285], [0.93, 0.14, 120]],
@@ -16,7 +16,7 @@ const ENDS = {
 
 const whole = (number) => number.toLocaleString("en");
 
-// The colours of a scale, as CSS has them.
+// The colours of a scale, as CSS texts.
 export function shades(ends) {
   const [from, to] = ends;
   return [...Array(SHADES)].map((_, i) => {
@@ -43,12 +43,12 @@ export function rgb(light, a, b) {
   return `#${parts.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
 }
 
-// Which shade a count has. Counts differ by orders of magnitude, so equal factors are equal steps.
+// The shade of a count. Counts differ by orders of magnitude, so equal factors are equal steps.
 export function shadeOf(count, most) {
   return most <= 1 ? SHADES - 1 : Math.round((Math.log(count) / Math.log(most)) * (SHADES - 1));
 }
 
-// Of the content: [interval, row from the lowest, count] of each cell that the axis shows.
+// The cells of the content that the axis shows: [interval, row from the lowest, count].
 export function cellsOf(content, step, from, to) {
   const found = [];
   const [lowest] = content.rows;
@@ -59,7 +59,7 @@ export function cellsOf(content, step, from, to) {
   return found;
 }
 
-// Which edges have a text: round ones, as many as fit.
+// The edges that get a text: round ones, as many as fit.
 export function labelled(edges, log, fit) {
   const decade = (value) => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
   const all = edges.map((_, i) => i);
@@ -119,7 +119,7 @@ class Heatmap extends TimeCanvas {
     shadeGaps(pen, this, this.content.gaps);
     for (const [interval, place, count] of cells) {
       const [start, end] = [left + at(interval * step), left + at((interval + 1) * step)];
-      pen.globalAlpha = (interval + 1) * step > until ? 0.6 : 1; // not over
+      pen.globalAlpha = (interval + 1) * step > until ? 0.6 : 1; // faded: the interval has not ended
       pen.fillStyle = this.colours[shadeOf(count, most)];
       pen.fillRect(start, y(place + 1), end - start - (end - start > 4 ? 0.5 : 0), row - (row > 6 ? 0.5 : 0));
     }

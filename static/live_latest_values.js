@@ -4,7 +4,7 @@ import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";
 import { withUnit } from "./units.js";
 
-const HEIGHT = 11 * 35 + 2; // px: the names and ten rows, so that a top ten is seen whole
+const HEIGHT = 11 * 35 + 2; // px: the header and ten rows, so that a top ten is visible as a whole
 const PLAIN = new Intl.NumberFormat("en", { maximumFractionDigits: 15, useGrouping: false });
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 

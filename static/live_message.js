@@ -1,5 +1,5 @@
-// One message in full: tree, text, hex, headers, and what differs from the one before of its subject.
-// components/explore/message.py makes it. All of it is data, never markup.
+// One message in full: tree, text, hex, headers, and its differences from the previous message of its subject.
+// components/explore/message.py makes it. Everything shown is data, never markup.
 
 import { defineComponent, made, say } from "./element.js";
 
@@ -44,7 +44,7 @@ function button(text, onclick) {
   return element;
 }
 
-// Where a page has no right to the clipboard, as over plain HTTP, the old way still works.
+// Without access to the clipboard, as over plain HTTP, the old way still works.
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -59,7 +59,7 @@ async function copy(text) {
   }
 }
 
-// Each node is [level, name, kind, text], before those that it contains. An object's parts are made when it is opened.
+// Each node is [level, name, kind, text] and precedes its children. An object's children are made when it is opened.
 function treeOf(nodes) {
   const root = made("div", "lb-tree lb-part");
   root.tabIndex = 0;
@@ -143,7 +143,7 @@ class Message {
     this.report = (what) => setTriggerValue("clicked", what);
     const state = JSON.stringify({ ...data, link: "" });
     if (this.link && this.link.getAttribute("href") !== data.link) this.link.href = data.link;
-    if (state === this.state) return; // what somebody reads or selects stays as it is
+    if (state === this.state) return; // keeps the viewer's selection and open branches
     this.state = state;
     this.data = data;
     this.head.replaceChildren(

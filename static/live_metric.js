@@ -52,7 +52,7 @@ class Metric extends Element {
   course() {
     const { step, p } = this.content;
     const { points, young } = this.settings;
-    // The line of a young stream has all of the width.
+    // The line of a young stream uses the whole width.
     const first = young === undefined ? 0 : Math.max(0, Math.min(young - step, -1) + points);
     const at = [];
     for (const name in this.content) {

@@ -1,4 +1,4 @@
-// The bar of a playback. components/play/bar.py sends it, and takes what the viewer does.
+// The bar of a playback. components/play/bar.py sends it, and receives the viewer's actions.
 
 import { define, Element, made, say } from "./element.js";
 
@@ -200,7 +200,7 @@ class PlayBar extends Element {
     }
   }
 
-  // How many messages each part of the stretch has: roots, so that a burst leaves the rest visible.
+  // The number of messages in each part of the stretch, as square roots, so that a burst leaves the rest visible.
   drawDensity(density) {
     const most = Math.sqrt(Math.max(1, ...density));
     this.density.setAttribute("viewBox", `0 0 ${Math.max(1, density.length)} ${HEIGHT}`);

@@ -1,6 +1,6 @@
 // One number against another, a point per row. components/charts/scatter_chart.py sends it.
 //
-// Plotly draws the axes and zooms. It would need a large part of a second for thousands of points, so they are drawn
+// Plotly draws the axes and zooms. It would take a large part of a second for thousands of points, so they are drawn
 // on a canvas above it.
 
 import { placed } from "./axis.js";
@@ -12,11 +12,11 @@ import { escapeMarkup, loadPlotly } from "./plotly.js";
 import { BY_NAME } from "./series_names.js";
 import { short } from "./units.js";
 
-const REST = "#9aa4a8"; // colour of the points that belong to none of the groups with a colour
-const OTHERS = "\n"; // stands for these points among the hidden groups; no group has this name
+const REST = "#9aa4a8"; // colour of points whose group has no colour of its own
+const OTHERS = "\n"; // the id of these points among the hidden groups; no group has this name
 const [SIZE, OPACITY] = [2.5, 0.6]; // px; of a point
 const SECOND_CLICK = 320; // ms in which a second click makes it a double click, which resets the zoom
-const NEAR = 12; // px around the pointer in which a point is named
+const NEAR = 12; // px around the pointer within which a point is named
 const COLUMNS = ["x", "y", "of"];
 const SCATTER = `
 .lb-scatter { position: relative; }
@@ -51,7 +51,7 @@ export class Scatter extends Element {
     this.place.observe(this.root);
     this.scheme = matchMedia("(prefers-color-scheme: dark)");
     this.scheme.addEventListener("change", this.again);
-    // Other axes during a drag would end it.
+    // New axes during a drag would end it.
     this.plot.addEventListener("pointerdown", ({ button, clientX, clientY }) => {
       this.held = true;
       this.pressed = button ? null : [clientX, clientY];
@@ -93,11 +93,11 @@ export class Scatter extends Element {
   get state() { return { zoom: this.zoom, hidden: this.hidden }; }
   set state(state) { Object.assign(this, state); }
 
-  // Points that are new follow those that are known; the oldest ones go.
+  // Appends new points to the known ones, and drops the oldest.
   merged(known, news) {
     const content = super.merged(known, news);
     const gone = content.first - (known.first ?? content.first);
-    for (const column of COLUMNS) content[column] = [...(known[column] ?? []).slice(gone), ...(news[column] ?? [])]; // empty ones do not come
+    for (const column of COLUMNS) content[column] = [...(known[column] ?? []).slice(gone), ...(news[column] ?? [])]; // empty: not sent
     return content;
   }
 
@@ -134,7 +134,7 @@ export class Scatter extends Element {
     this.name();
   }
 
-  // The points by the colour that they have, and by the key under which a viewer hides them.
+  // The points in sets by colour. `id` is the key under which a viewer hides a set.
   sort() {
     const { x, of, groups } = this.content;
     const sets = (groups ?? [null]).map((group, i) => ({ id: group?.[1] ?? "", colour: COLOURS[i], points: [] }));
@@ -153,7 +153,7 @@ export class Scatter extends Element {
     names.sort(([one], [other]) => BY_NAME.compare(one, other));
     if (groups.length && this.sets[0].points.length) names.push([OTHERS, "others", REST]);
     const state = JSON.stringify([names, [...this.hidden]]);
-    if (state === this.legendState) return; // a button that is being clicked stays
+    if (state === this.legendState) return; // rebuilding would lose a click in progress
     this.legendState = state;
     this.keys.replaceChildren(...names.map(([id, name, colour]) => {
       const [key, dot] = [made("button"), made("i", "lb-dot")];
@@ -191,7 +191,7 @@ export class Scatter extends Element {
     return around(low, high);
   }
 
-  // Where point `i` is on the axes, in their own numbers.
+  // The place of point `i` on the axes, in their own numbers.
   at(i) {
     const [x, y] = this.settings.log.map((log) => placed(log && "log"));
     return [x(this.content.x[i]), y(this.content.y[i])];
@@ -238,13 +238,13 @@ export class Scatter extends Element {
 
   configuration() {
     const click = () => this.download();
-    // Plotly's own one returns to the axes of the first picture.
+    // Plotly's own button returns to the axes of the first drawing.
     const reset = { name: "reset", title: "Reset the zoom", icon: this.library.Icons.home, click: () => this.resetZoom() };
     const picture = { name: "picture", title: "Download as PNG", icon: this.library.Icons.camera, click };
     return { displaylogo: false, displayModeBar: "hover", modeBarButtons: [[picture, reset]], doubleClick: false, responsive: false };
   }
 
-  // For a PNG Plotly draws all of it.
+  // For a PNG, Plotly draws the points too.
   download() {
     const { x, y } = this.content;
     const layout = this.layout();
@@ -253,7 +253,7 @@ export class Scatter extends Element {
       mode: "markers",
       name: id === OTHERS ? "others" : escapeMarkup(id),
       x: points.map((i) => x[i]),
-      y: points.map((i) => y[i]), // Plotly leaves out what has no place
+      y: points.map((i) => y[i]), // Plotly omits points without a place on the axes
       marker: { size: 2 * SIZE, opacity: OPACITY, color: colour },
     }));
     const ground = getComputedStyle(this.root).getPropertyValue("--st-background-color").trim() || "#fff";
@@ -261,7 +261,7 @@ export class Scatter extends Element {
     this.library.downloadImage({ data, layout }, { format: "png", scale: 2, height: layout.height, width: this.root.clientWidth, filename: "chart" });
   }
 
-  // Where each point is, in px from the corner of the plot.
+  // A function from a point's number to its place, px from the corner of the plot.
   get onScreen() {
     const { xaxis, yaxis } = this.plot._fullLayout;
     return (i) => {
@@ -291,7 +291,7 @@ export class Scatter extends Element {
     }
   }
 
-  // The point at this place of the window, null if none is near.
+  // The nearest point to this place of the window; null if none is near.
   nearest(place) {
     let [nearest, least] = [null, NEAR];
     const { l, t, w, h } = this.plot._fullLayout?._size ?? {};

@@ -1,4 +1,4 @@
-// What the server holds, as a table that keeps its order. components/nats/consumers.py sends it.
+// A table of things on the server, such as consumers, that keeps its order. components/nats/consumers.py sends it.
 
 import { define, Element, made, say } from "./element.js";
 import { Rows, STYLE } from "./rows.js";

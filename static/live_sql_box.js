@@ -1,4 +1,4 @@
-// A box for SQL: fixed width, completion of the names that there are, and a mistake at its place.
+// A box for SQL: monospaced, with completion of known names, and a mistake shown at its place.
 // components/explore/sql_box.py makes it.
 
 import { defineComponent, made } from "./element.js";
@@ -26,7 +26,7 @@ const STYLE = `
 
 const WORD = /[\p{L}\p{N}_]+$/u;
 
-// The names that go on what stands before the caret, best first, and how much of it they replace.
+// Completions of the word before the caret: the names that match, best first, and the typed text that they replace.
 export function completions(before, names) {
   const typed = WORD.exec(before)?.[0] ?? "";
   if (!typed) return { typed, found: [] };
@@ -74,7 +74,7 @@ class Box {
     this.report = setStateValue;
     this.names = data.names;
     this.text.setAttribute("aria-label", data.label);
-    // What the viewer is typing stays, unless the server has another text than it had.
+    // The viewer's text stays unless the server's text has changed.
     if (data.sql !== this.given) this.text.value = this.given = data.sql;
     this.stopped = this.end.disabled = data.stopped;
     const { text, line, column } = data.stopped ? { text: "Stopped. Run asks again." } : data.mistake ?? {};

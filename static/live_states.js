@@ -1,4 +1,4 @@
-// Which state each series was in when, as bands over time. components/charts/states.py sends it.
+// The state of each series over time, as bands. components/charts/states.py sends it.
 
 import { coloursOf } from "./colours.js";
 import { define, made, say } from "./element.js";
@@ -10,7 +10,7 @@ const HIGH = 24; // px of a band
 const STEP = 30; // px from one band to the next
 const BY_NAME = new Intl.Collator("en", { numeric: true });
 
-// Of the content: rows by name, each with its bands in order of time.
+// The content's rows by name, each with its bands in order of time.
 export function rowsOf(content) {
   const rows = new Map();
   for (const name in content) {
@@ -53,7 +53,7 @@ class States extends TimeCanvas {
     const { window, still, colors, empty } = this.settings;
     this.rows = rowsOf(this.content);
     const first = Math.min(...this.rows.map(({ bands }) => bands[0].start));
-    // The axis of a young stream starts where it does.
+    // The axis of a young stream begins where the stream begins.
     const whole = still ? until - window : Math.max(until - window, Math.min(first, until - SECOND));
     [this.from, this.to] = this.zoom ?? [whole, until];
     this.colours = coloursOf(states, colors);

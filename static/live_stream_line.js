@@ -1,4 +1,4 @@
-// What the server says of a stream, in one line. components/nats/streams.py sends it.
+// The server's facts about a stream, in one line. components/nats/streams.py sends them.
 
 import { define, Element, say } from "./element.js";
 

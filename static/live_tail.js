@@ -1,4 +1,4 @@
-// Log lines as they come, the newest at the bottom. components/tables/tail.py sends them.
+// Log lines as they arrive, the newest at the bottom. components/tables/tail.py sends them.
 
 import { channel } from "./channel.js";
 import { define, Element, made, say } from "./element.js";
@@ -10,13 +10,13 @@ const HEIGHT = 420; // px
 const AT_END = 6; // px from the end within which the lines follow
 const whole = (number) => number.toLocaleString("en");
 
-// The lines that a browser holds after a message: earlier ones than the oldest of them are gone.
+// Drop the lines that are older than the oldest line of the server, `content.from`.
 export function kept(content) {
   for (const name in content) if (name[0] === "l" && name < content.from) delete content[name];
   return content;
 }
 
-// True if a line has the words that somebody typed, in lower case.
+// True if a line contains the typed text, which is in lower case.
 export function matches([, level, text], typed) {
   return text.toLowerCase().includes(typed) || levelOf(level).name.toLowerCase().includes(typed);
 }
@@ -66,7 +66,7 @@ class Tail extends Element {
     this.lines = new Map(); // by name
     this.open = new Set(); // names
     this.held = this.above = false;
-    this.resized = new ResizeObserver(() => this.due()); // also when it comes to sight
+    this.resized = new ResizeObserver(() => this.due()); // also when the element becomes visible
     this.resized.observe(this.root);
     this.unwatch = watchZone(() => {
       for (const [name, line] of this.lines) showTime(line.firstChild, this.shown[name][0]);
@@ -99,7 +99,7 @@ class Tail extends Element {
     this.due();
   }
 
-  // Who scrolls up reads there.
+  // A viewer who has scrolled up is reading there, so the lines stop following.
   scroll() {
     const { scrollHeight, scrollTop, clientHeight } = this.box;
     const above = clientHeight > 0 && scrollHeight - scrollTop - clientHeight > AT_END;
@@ -168,7 +168,7 @@ class Tail extends Element {
     line.setAttribute("role", "listitem");
     line.tabIndex = -1;
     line.onclick = () => {
-      if (!getSelection()?.toString()) this.turn(name); // somebody who selects a text does not open it
+      if (!getSelection()?.toString()) this.turn(name); // a click that ends a selection does not open the line
     };
     return line;
   }

@@ -1,6 +1,6 @@
-// Small multiples: for each value of a column a small chart, on a canvas of its own, with the axes in common. What is
-// drawn comes from a chart (live_chart.js), which holds the series. Plotly computes all axes of a figure for each
-// drawing, and a canvas only what has changed: the panels with new values, and of those what is on the screen.
+// Small multiples: for each value of a column a small chart, on its own canvas, with common axes. The series are in a
+// chart (live_chart.js). Plotly would compute all axes of a figure for each drawing. With canvases, only panels that
+// have new values and are on the screen are drawn.
 
 import { placed, timeTicks, valueTicks } from "./axis.js";
 import { NEAR, NEAR_FINGER, SECOND_CLICK, showBehind } from "./behind.js";
@@ -12,14 +12,14 @@ import { cut, downloadPicture, PICTURE_STYLE, pictureButton } from "./panels_pic
 import { BY_NAME } from "./series_names.js";
 import { withUnit } from "./units.js";
 
-export const BETWEEN = "\x1f"; // in the name of a series: what is before it is the panel's name
+export const BETWEEN = "\x1f"; // in the name of a series, between the panel's name and the line's
 const MOST = 50; // panels
 const NARROWEST = 210; // px of a panel
 const [ACROSS, DOWN] = [14, 10]; // px between two panels
-const [WIDE, HIGH] = [70, 34]; // px from one label of an axis to the next, at least
-const DIGITS = 4; // of the numbers beside the titles where there is no room for all
+const [WIDE, HIGH] = [70, 34]; // minimum px from one label of an axis to the next
+const DIGITS = 4; // of the numbers beside the titles if there is no room for all digits
 const LEAST_TEXT = 24; // px below which a mark has no text
-const DRAG = 5; // px from which on a press is a drag
+const DRAG = 5; // px from which a press counts as a drag
 const MISSING = "rgba(224, 122, 48, 0.18)";
 const ALERT = "#d6453d";
 
@@ -51,7 +51,7 @@ ${PICTURE_STYLE}
 export const panelOf = (name) => name.slice(0, name.indexOf(BETWEEN));
 export const lineOf = (name) => name.slice(name.indexOf(BETWEEN) + 1);
 
-// How many columns so many panels have: as few rows as fit, and those as even as can be.
+// The number of columns for `count` panels: as few rows as fit the width, filled as evenly as possible.
 export function columnsOf(count, width) {
   const most = Math.max(1, Math.floor((width + ACROSS) / (NARROWEST + ACROSS)));
   return Math.max(1, Math.ceil(count / Math.ceil(count / most)));
@@ -86,7 +86,7 @@ export class Panels {
     for (const panel of this.known.values()) removeCrosshair(panel);
   }
 
-  // The width of what each panel draws, px.
+  // The width of each panel's plot, px.
   get wide() {
     return this.axes?.wide ?? 0;
   }
@@ -135,12 +135,12 @@ export class Panels {
       }
       found.add(panel);
     }
-    // Values hold until now, also those of other panels.
+    // Values hold until now, so the lines of all panels get longer.
     for (const panel of chart.config.steps ? this.shown : found) this.paint(panel);
     return true;
   }
 
-  // The panels that there are, in their places.
+  // Create, remove and place the panels.
   arrange(width, gutter) {
     const { chart, known } = this;
     const rows = new Map();
@@ -189,13 +189,13 @@ export class Panels {
     });
   }
 
-  // Of the panel with this number: { text, y }, the middle of the text in px.
+  // The labels beside panel `i`: { text, y }, the middle of the text in px.
   valuesBeside(i) {
     const { values, high, low, tall } = this.axes;
     return i % this.columns ? [] : values.map(({ at, text }) => ({ text, y: tall * (1 - (at - low) / (high - low)) }));
   }
 
-  // Of the panel with this number: { text, x }, the left end of the text in px.
+  // The labels below panel `i`: { text, x }, the left end of the text in px.
   timesBelow(i) {
     const { times, x, wide } = this.axes;
     return i + this.columns < this.shown.length ? [] : times.map(({ time, text }) => {
@@ -260,7 +260,7 @@ export class Panels {
     }
   }
 
-  // The texts of marks, [px, text], which only the first panel has. They say the same in each.
+  // The texts of marks, [px, text]. Only the first panel has them, because they are the same in all panels.
   writeMarks(pen, marks) {
     const { wide, primary, ground, family } = this.axes;
     const places = textPlaces(marks, wide);
@@ -320,13 +320,13 @@ export class Panels {
     }
   }
 
-  // What a series has nearest to a time, and up to `px` beside it: [when, cell], null if there is nothing.
+  // The value of a series nearest to a time, at most `px` away: [time, cell]; null if there is none.
   cellAt(row, time, px) {
     const { chart } = this;
     const { axes } = this;
     const reach = (px * (axes.to - axes.from)) / axes.wide;
     const { finer, step } = chart;
-    const isFiner = (bin) => finer && (bin + 1) * step > finer.from * finer.step && bin * step < finer.to * finer.step; // drawn from those
+    const isFiner = (bin) => finer && (bin + 1) * step > finer.from * finer.step && bin * step < finer.to * finer.step; // has finer bins
     for (const [cells, wide, hides] of [[finer?.rows.get(row), finer?.step, () => false], [chart.series[row].cells, step, isFiner]]) {
       if (!cells) continue;
       const [middle, most] = [Math.floor(time / wide), Math.ceil(reach / wide)];
@@ -339,7 +339,7 @@ export class Panels {
     return null;
   }
 
-  // What the lines of a panel have at a time: [name, cell], the greatest first.
+  // The values of a panel's lines at a time: [name, cell], the greatest first.
   valuesAt(panel, time) {
     const { chart } = this;
     return panel.rows.filter((row) => !chart.hidden.has(chart.idOf(row))).flatMap((row) => {
@@ -348,7 +348,7 @@ export class Panels {
     }).sort((one, other) => other[1][1] - one[1][1]);
   }
 
-  // When a panel has its values, ms since the epoch, ascending.
+  // The times of a panel's values, ms since the epoch, ascending.
   timesOf(panel) {
     const { chart } = this;
     const { from, to } = this.axes;
@@ -364,7 +364,7 @@ export class Panels {
   }
 }
 
-// One small chart. It has what a crosshair needs of a chart.
+// One small chart. It has the members of a chart that a crosshair needs.
 class Panel {
   constructor(panels, name) {
     [this.panels, this.name, this.rows, this.visible, this.waits] = [panels, name, [], true, true];
@@ -399,7 +399,7 @@ class Panel {
     return pen;
   }
 
-  // Where it has which time, see Chart in live_chart.js.
+  // See Chart.timeAxis() in live_chart.js.
   timeAxis() {
     const { axes, chart } = this.panels;
     if (!axes?.wide || !chart.visible) return null;
@@ -407,7 +407,7 @@ class Panel {
     return { left: 0, top: 0, width, height, time: (px) => from + (px / width) * (to - from), at };
   }
 
-  // The viewer points at a time, here or in another chart; null: at none.
+  // The viewer points at a time, here or in another chart; null if at none.
   pointAt(time, here) {
     const { panels } = this;
     const { chart } = panels;
@@ -428,7 +428,7 @@ class Panel {
     this.tip.style.transform = `translateX(${Math.round(inside)}px)`;
   }
 
-  // Values beside the title: all digits if there is room, else as many as say about how much.
+  // The values beside the title: with all digits if there is room, else rounded to DIGITS.
   fitting(cells) {
     const { axes, measure, chart } = this.panels;
     const { unit } = chart.config;
@@ -443,8 +443,8 @@ class Panel {
     return fits ? all : `≈ ${said((value) => withUnit(Number(value.toPrecision(DIGITS)), unit))}`;
   }
 
-  // The arrow keys go from value to value, and to the panel above or below; Home and End to the first and the last
-  // value, Esc ends it.
+  // Left and Right go from value to value, Up and Down to the previous and the next panel. Home and End go to the first
+  // and the last value. Esc ends pointing.
   press(event) {
     const { panels } = this;
     if (!panels.axes?.wide || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
@@ -472,7 +472,7 @@ class Panel {
 
   pointWithKeys(time) {
     this.keyed = time;
-    this.tip.setAttribute("role", "status"); // read out
+    this.tip.setAttribute("role", "status"); // read out by screen readers
     pointAtTime(this, time);
   }
 
@@ -518,7 +518,7 @@ class Panel {
     });
   }
 
-  // The nearest drawn point, as the server knows it; null if none is near.
+  // The pixel column of the nearest drawn point, in the server's terms; null if none is near.
   nearest({ clientX, clientY, pointerType }) {
     const { panels } = this;
     const { chart, axes } = panels;

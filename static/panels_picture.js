@@ -1,12 +1,12 @@
-// Small multiples as a PNG: all panels, those outside of the screen included, with what is HTML on the page: title, names,
-// labels of the axes and legend.
+// Small multiples as a PNG: all panels, including those outside the screen, and the parts that are HTML on the page:
+// title, names, labels of the axes and legend.
 
 import { made } from "./element.js";
 import { LENGTHS } from "./line_looks.js";
 import { withUnit } from "./units.js";
 
 const SCALE = 2; // pixels per px
-const [LONGEST, MOST] = [16_000, 16_000_000]; // pixels of a side, and of all, that every browser draws
+const [LONGEST, MOST] = [16_000, 16_000_000]; // most pixels of a side and of a canvas that every browser draws
 const EDGE = 12; // px around everything
 const [TITLE, NAME, LINE] = [34, 18, 20]; // px of the title, a panel's name and a line of the legend
 const SWATCH = 22; // px before a name in the legend
@@ -20,7 +20,7 @@ export const PICTURE_STYLE = `
 .lb-panels-picture:is(:hover, :focus-visible) { color: var(--st-text-color, currentColor); }
 .lb-panels-picture:focus-visible { outline: 2px solid var(--st-primary-color, #0b6e7f); }`;
 
-// Where Plotly's charts have theirs, and seen when theirs is.
+// The button for the PNG: at the place of the one in Plotly's charts, and visible when that would be.
 export function pictureButton(clicked) {
   const button = made("button", "lb-panels-picture");
   const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -92,7 +92,8 @@ export function picture(panels) {
   return canvas;
 }
 
-// The names of the lines, thresholds, what is not drawn and the time zone: how high they are, px, and how to draw them.
+// The names of lines, the thresholds, the note about undrawn parts and the time zone: their height, px, and a function
+// that draws them.
 function legendOf(pen, panels, wide) {
   const { chart } = panels;
   const lines = [...panels.lines.keys()].filter((line) => !chart.hidden.has(line));
@@ -131,7 +132,7 @@ function legendOf(pen, panels, wide) {
   return { high: y + LINE, draw };
 }
 
-// The text, or as much of it as there is room for, px.
+// The text, cut to the room in px.
 export function cut(pen, text, room) {
   if (pen.measureText(text).width <= room) return text;
   const letters = [...text];

@@ -1,4 +1,4 @@
-// What all charts that Plotly draws need of it: the library itself, and times, units and texts as it takes them.
+// Shared by all charts that Plotly draws: the library itself, and times, units and texts in its format.
 
 let plotly;
 export function loadPlotly(file) {
@@ -16,10 +16,10 @@ export function loadPlotly(file) {
   return plotly;
 }
 
-// A time of a bin, as Chart.local() gives it. Plotly computes with a Date at once, but has to parse a text. It would
-// shift a plain Date by the zone's offset at that time.
+// A time of a bin, like the text of Chart.local(). Plotly has to parse a text, but can compute with a Date directly. It
+// would shift a plain Date by the zone's offset at that time.
 export class AxisTime extends Date {
-  static known = new Map(); // all charts draw the same times again and again
+  static known = new Map(); // all charts draw the same times repeatedly
 
   static of(ms) {
     let time = this.known.get(ms);
@@ -56,7 +56,7 @@ export function parsed(time) {
   return Date.parse(text.includes("T") ? `${text}Z` : text);
 }
 
-// A unit as it stands behind a number of an axis. Plotly ends large numbers with an SI prefix, which belongs to a
+// A unit as written after a number of an axis. Plotly ends large numbers with an SI prefix, which belongs to a
 // unit of letters: "2.5GB". Any other unit stands apart: "80 1/s".
 export const behind = (unit) => (/^\p{L}/u.test(unit) ? unit : unit && `\u00a0${unit}`);
 

@@ -1,13 +1,13 @@
-// Which of the series without lines of their own stand behind a place of their band: pointing at it names those
-// with the least and the greatest value there. The server knows them; components/charts/legend.py says what it answers.
+// Names the others behind a place of their band: when the viewer points at it, a tip shows the series with the least
+// and the greatest value there. The server returns them; components/charts/legend.py describes its reply.
 
 import { channel } from "./channel.js";
 import { made } from "./element.js";
 import { withUnit } from "./units.js";
 
-const REST = 120; // ms that the pointer stays in a pixel column before the server is asked
-const NEAR = 6; // px around the band, and between two of its columns, in which the pointer is at it
-const MOST = 40; // columns to look at beside the pointer
+const REST = 120; // ms that the pointer stays in a pixel column before the request to the server
+const NEAR = 6; // px around the band, and between two of its columns, within which the pointer counts as on it
+const MOST = 40; // columns to search beside the pointer
 const STYLE = `
 .lb-pointed-others { position: absolute; z-index: 3; left: 0; bottom: 40px; width: max-content; max-width: min(24rem, 80%); padding: 4px 8px; pointer-events: none;
   box-sizing: border-box; font-size: 0.75rem; line-height: 1.45; font-variant-numeric: tabular-nums; border-radius: 0.35rem;
@@ -25,7 +25,8 @@ const STYLE = `
 
 let sheet;
 
-// A line of the tip for the least and the greatest value: [what, series, value, when]. `answer`: what the server said.
+// Lines of the tip for the least and the greatest value: [what, series, value, when]. First argument: the server's
+// reply.
 export function linesOf({ extremes }, unit, clock) {
   const line = (what, [series, value, time]) => [what, series.replace("\x1f", ", "), withUnit(value, unit), `at ${clock(time)}`];
   if (!extremes?.length) return [];
@@ -40,7 +41,7 @@ export function watchOthers(chart) {
   tip.setAttribute("role", "status");
   tip.hidden = true;
   chart.plot.append(tip);
-  let [column, waiting, asking, known] = [null, null, false, null]; // known: [column, what the server said]
+  let [column, waiting, asking, known] = [null, null, false, null]; // known: [column, the server's reply]
 
   const same = (one, other) => one && other && one.from === other.from && one.to === other.to;
   const ask = async () => {

@@ -1,4 +1,4 @@
-// A table whose rows have keys: an update changes what differs, and what somebody selects stays selected.
+// A table whose rows have keys: an update changes only cells that differ, so the viewer's selection stays.
 
 import { made, say } from "./element.js";
 
@@ -127,7 +127,7 @@ export class Rows {
     }
   }
 
-  // Call `opened` with the key of a row that the viewer opens. To be said before the first rows.
+  // Call `opened` with the key of a row that the viewer opens. Call this method before the first rows.
   open(opened) {
     this.opened = opened;
     this.root.classList.add("lb-opens");
@@ -171,7 +171,7 @@ export class Rows {
   makeOpen(row, key) {
     row.tabIndex = 0;
     row.onclick = () => {
-      if (!getSelection()?.toString()) this.opened(key); // somebody who selects a text does not open it
+      if (!getSelection()?.toString()) this.opened(key); // a click that ends a selection does not open the row
     };
     row.onkeydown = (event) => {
       const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];

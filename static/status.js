@@ -4,19 +4,19 @@ import { channel } from "./channel.js";
 import { made } from "./element.js";
 
 const AWAY = 2500; // ms without the websocket after which the line says so
-// What the viewer may do about a stretch, and what it means.
+// The viewer's possible actions on the loading of a stretch: label and tooltip of the button.
 const ACTS = { stop: ["Stop", "Load no more of this stretch"], rest: ["Load the rest", "Go on loading this stretch"] };
-const TWICE = 600; // ms in which a second click is the same one, and not for what the button says by then
+const TWICE = 600; // ms within which a second click belongs to a double click, and is not for the button's new label
 
 class Line {
   constructor(parent) {
     this.parent = parent;
     this.number = null;
     this.frame = null;
-    this.pushed = null; // what the websocket brought
+    this.pushed = null; // the content that the websocket brought
     this.root = made("div", "lb-status");
     parent.replaceChildren(this.root);
-    // These stay, so that the button keeps the focus.
+    // These elements are never replaced, so that the button keeps the focus.
     this.room = made("span", "lb-room");
     this.newest = made("span", "lb-newest");
     this.slot = made("span", "lb-act");
@@ -51,7 +51,7 @@ class Line {
     this.draw();
   }
 
-  // At once over the websocket, also while the page runs.
+  // The websocket delivers it at once, also while the page's script runs.
   act() {
     if (performance.now() - this.acted < TWICE) return;
     this.acted = performance.now();
@@ -59,14 +59,14 @@ class Line {
     else this.ask(this.may);
   }
 
-  // What is known best: while paused or without the websocket, what the script drew last.
+  // Draw the newest facts: those from the websocket or, while paused or without it, those from the script.
   draw() {
     const { ready, pace, since, wasBlocked, ticket } = channel();
     let said = ready && pace !== null && this.pushed ? this.pushed : this.said;
     const away = !ready && ticket && !wasBlocked && pace !== null && performance.now() - since > AWAY;
     if (away && said.mood !== "lost") said = { ...said, mood: "busy", word: "Reconnecting" };
     const state = JSON.stringify(said);
-    if (state === this.state) return; // what somebody selects stays selected
+    if (state === this.state) return; // keeps the viewer's selection
     this.state = state;
     this.root.className = `lb-status lb-${said.mood}`;
     const { newest, facts } = this;
@@ -79,7 +79,7 @@ class Line {
       bar.style.width = `${100 * said.bar}%`;
       newest.append(bar);
     }
-    // On a page of the past it keeps its place, so that nothing moves when the button comes or goes.
+    // On a page of the past the slot stays, so that nothing moves when the button appears or disappears.
     this.may = said.act;
     this.slot.hidden = typeof said.act !== "string";
     [this.button.textContent, this.button.title] = ACTS[said.act] ?? ["", ""];

@@ -1,10 +1,10 @@
 // Lines whose values hold until the next one.
 
-const JUST = 1; // ms before a value comes, at which the pointer still finds the one before
+const JUST = 1; // ms before a new value, where the pointer still finds the previous one
 
-// What a series does, as points [time, value, cell] in order of time (ms). Events are [time, cell] in any order, with
-// null in place of a cell where nothing is known from then on. `before`: a cell that holds `from` on, null for none.
-// Points end at `end`. A value of null breaks the line; the cell is what the value was of.
+// The line of a series, as points [time, value, cell] in order of time (ms). Events are [time, cell] in any order; null
+// instead of a cell means that no value holds from then on. `before`: a cell whose value holds from `from` on, or null.
+// Points end at `end`. A value of null breaks the line. A point's cell is the one at that time, or null.
 export function steps(events, before, from, end) {
   const points = [];
   let value = before ? newest(before) : NaN;
@@ -26,10 +26,10 @@ export function steps(events, before, from, end) {
   return points;
 }
 
-// The value that holds after a cell, NaN for none.
+// The value that holds after a cell; NaN if none does.
 const newest = (cell) => cell.newest ?? cell[1];
 
-// Note in `series` what its bins before `oldest` leave behind: the cell that continues to hold, with its bin.
+// Set `series.held` to the last cell before the bin `oldest`, whose value continues to hold, and its bin.
 export function leave(series, oldest) {
   const { cells, nulls } = series;
   let last = -Infinity;

@@ -1,5 +1,5 @@
-// The page that Streamlit's front end makes, as our scripts need it. These are all of its names that they use; the
-// style sheets frame.css and framed.css use others. tests/components/test_front_end_names.py compares all of them with
+// Access to the page that Streamlit's front end makes. Our scripts use only the names in this file; the style sheets
+// frame.css and framed.css use others. tests/components/test_front_end_names.py compares all of them with
 // the installed Streamlit.
 
 const ROOT = '[data-testid="stApp"]';
@@ -15,7 +15,7 @@ export const connection = () => root()?.getAttribute(CONNECTION) ?? undefined;
 export const gaveUp = () => connection() === "DISCONNECTED_FOREVER";
 export const isConnected = () => connection() === "CONNECTED";
 
-// Calls `then` whenever the state may have changed, and once at once. Returns the observer; undefined if there is no page.
+// Calls `then` now and whenever the state may have changed. Returns the observer; undefined if there is no page.
 export function watchConnection(then) {
   const watched = root();
   if (!watched) return undefined;

@@ -27,9 +27,9 @@ function noteLeaving() {
   globalThis.addEventListener?.("beforeunload", () => (globalThis.lookbackLeaving = Date.now()));
 }
 
-// Streamlit's script makes each URL that the server sends an entry of the browser's history, and gives a new page a
-// URL without parameters. But a choice for all pages comes along to the next one, and Back must not undo it, so where
-// only such a choice differs the entry is replaced (components/choices/address.py).
+// Streamlit's script makes each URL that the server sends an entry of the browser's history, and gives a new page a URL
+// without parameters. But a choice for all pages stays on the next page, and Back must not undo it. So if only such a
+// choice differs, the entry is replaced (components/choices/address.py).
 const LASTING = ["refresh", "last", "from", "to", "play", "at", "tz"];
 
 function pageOnly(url) {

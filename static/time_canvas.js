@@ -8,9 +8,9 @@ import { pageZone, watchZone } from "./zone.js";
 import { ALONE_STYLE, aloneSwitch, hasOthers, joinZoom, leaveZoom, spreadZoom } from "./zoom_together.js";
 
 export const AXIS = 26; // px below what is drawn
-const DRAGGED = 6; // px from which a drag is a zoom
+const DRAGGED = 6; // px from which a drag counts as a zoom
 export const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR;
-const WIDE = 90; // px from one time on the axis to the next, at least
+const WIDE = 90; // minimum px from one time on the axis to the next
 
 export function lasted(ms) {
   const parts = [[DAY, "d"], [HOUR, "h"], [MINUTE, "min"], [SECOND, "s"]];
@@ -22,7 +22,7 @@ export function lasted(ms) {
   return `${Math.floor(ms / length)} ${unit}${rest ? ` ${rest} ${part}` : ""}`;
 }
 
-// From when to when, at most as exact as the axis can tell.
+// A range of times as text, with ms only if they are not zero.
 export function times(from, until) {
   const { clock, date } = pageZone();
   const text = (time) => (time % SECOND ? `${clock(time)}.${String(time % SECOND).padStart(3, "0")}` : clock(time));
@@ -32,12 +32,12 @@ export function times(from, until) {
 }
 
 export class TimeCanvas extends Element {
-  // To be defined by each kind: setUp() adds what it has besides. paint() shows this.content once `from` and `to`, the
-  // ends of its axis in ms, are known, and calls begin(). tipAt() returns what the tip says at a place, in elements and
-  // texts, or nothing. `margin`: px left of the axis. `across()` and `down()` are what the arrow keys go by: ms, and px
-  // or nothing; without the first there are none.
+  // To be defined by each kind: setUp() adds its own elements. paint() sets `from` and `to`, the ends of its axis in
+  // ms, calls begin() and draws this.content. tipAt() returns the tip at a place: its `parts`, elements and texts; or
+  // nothing. `margin`: px left of the axis. The arrow keys move by across() ms, and by down() px if that returns a
+  // number. Without across() there are no keys.
   margin = 0;
-  alone = false; // as zoom_together.js has it
+  alone = false; // see zoom_together.js
   config = {};
   setUp() {}
   paint() {}
@@ -65,15 +65,15 @@ export class TimeCanvas extends Element {
     this.resized.observe(this.plot);
     this.canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
     this.canvas.addEventListener("pointerleave", ({ pointerType }) => pointerType === "mouse" && this.point((this.pointed = null)));
-    // A finger leaves at once; what it has tapped stays, until the next tap.
+    // A finger leaves at once, so the tip of a tap stays until the next tap.
     this.canvas.addEventListener("click", ({ offsetX, offsetY }) => this.point((this.pointed = { offsetX, offsetY })));
     this.tapped = ({ target }) => target !== this.canvas && this.point((this.pointed = null));
     document.addEventListener("pointerdown", this.tapped);
     this.unwatch = watchZone(() => this.due());
     this.root.lookback = this; // for the tests
-    this.visible = true; // its line is cheap
+    this.visible = true; // a crosshair costs little, so it is also moved outside the screen
     addCrosshair(this);
-    addMarks(this, { above: true }); // what is drawn hides what is below it
+    addMarks(this, { above: true }); // the canvas would hide marks below it
     this.letZoom();
     if (this.across) this.letKeys();
   }
@@ -102,7 +102,7 @@ export class TimeCanvas extends Element {
     this.title.hidden = !title;
   }
 
-  // Where it has which time, see Chart in live_chart.js.
+  // See Chart.timeAxis() in live_chart.js.
   timeAxis() {
     const width = this.plot.clientWidth - this.margin;
     if (!(width > 0) || !this.high) return null;
@@ -127,7 +127,7 @@ export class TimeCanvas extends Element {
     });
   }
 
-  // A pen for a picture of this height above the axis; null while there is no room, as in a tab that is not open.
+  // A pen for a drawing of this height above the axis; null while there is no room, as in a tab that is not open.
   begin(high) {
     this.high = high;
     const [wide, all] = [this.plot.clientWidth, high + AXIS];
@@ -172,7 +172,7 @@ export class TimeCanvas extends Element {
     this.tip.style.transform = `translate(${Math.max(0, across)}px, ${said.below ?? place.offsetY + 16}px)`;
   }
 
-  // The arrow keys go from value to value, Home and End to the first and the last one, Esc ends it.
+  // The arrow keys go from value to value, Home and End to the first and the last value. Esc ends pointing.
   letKeys() {
     this.canvas.tabIndex = 0;
     this.canvas.addEventListener("keydown", (event) => {
@@ -184,7 +184,7 @@ export class TimeCanvas extends Element {
       if (place === undefined) return;
       event.preventDefault();
       event.stopPropagation();
-      this.tip.setAttribute("role", "status"); // read out
+      this.tip.setAttribute("role", "status"); // read out by screen readers
       this.point((this.pointed = place));
     });
     this.canvas.addEventListener("blur", () => this.pointed?.time !== undefined && this.point((this.pointed = null)));
@@ -193,7 +193,7 @@ export class TimeCanvas extends Element {
   drawAlone() {
     const shown = (this.zoom || this.alone) && hasOthers(this);
     const state = shown ? String(this.alone) : "";
-    if (state === (this.aloneState ?? "")) return; // a switch that is being clicked stays
+    if (state === (this.aloneState ?? "")) return; // rebuilding would lose a click in progress
     this.aloneState = state;
     this.foot.replaceChildren(this.note, ...(shown ? [aloneSwitch(this)] : []));
   }
@@ -239,7 +239,7 @@ export class TimeCanvas extends Element {
 
   receive(data) {
     if (this.when !== data.when) {
-      if (this.when) this.zoom = null; // another time of the clock has no zoom yet
+      if (this.when) this.zoom = null; // a zoom is for one setting of the clock
       this.when = data.when;
       joinZoom(this);
     }
@@ -254,14 +254,14 @@ export class TimeCanvas extends Element {
   }
 }
 
-// Where a key leads from a place: { time, offsetY }, null to none at all, undefined if it is no such key. A value is in the
-// middle of an interval of `by` ms, `of`: the first and the last one that there is; `down`: px of a row.
+// The place to which a key leads: { time, offsetY }. Null if it ends pointing, undefined if it is another key. A value
+// is in the middle of an interval of `by` ms. `of`: the numbers of the first and the last interval; `down`: px of a row.
 export function keyedPlace(key, place, { axis, margin, by, down, of }) {
   if (key === "Escape") return place ? null : undefined;
   const [from, to] = [axis.time(0), axis.time(axis.width)];
   const middle = (time) => (Math.floor(time / by) + 0.5) * by;
   const [first, last] = [Math.max(middle(from), (of[0] + 0.5) * by), Math.min(middle(to - 1), (of[1] + 0.5) * by)];
-  const shown = (time) => Math.max(from + 1, Math.min(to - 1, Math.min(last, Math.max(first, time)))); // also of one that is cut
+  const shown = (time) => Math.max(from + 1, Math.min(to - 1, Math.min(last, Math.max(first, time)))); // or cut off
   const [right, below] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-Infinity, 0], End: [Infinity, 0] }[key] ?? [];
   if (right === undefined || (below && !down)) return undefined;
   const offsetY = place?.offsetY ?? axis.height / 2;

@@ -8,7 +8,7 @@ const PARTS = [["d", 86400], ["h", 3600], ["min", 60]];
 const WIDEST = 2 ** 53;
 const [LARGE, TINY] = [1e5, 1e-6];
 const [LEAST, MOST] = [1e-15, 1e21];
-const ROUGH = 5; // digits of the ends of a range
+const ROUGH = 5; // significant digits of the ends of a range
 
 const format = (options) => new Intl.NumberFormat("en", { roundingMode: "halfEven", ...options });
 const both = (options) => ({ grouped: format(options), bare: format({ useGrouping: false, ...options }) });
@@ -17,7 +17,7 @@ const FRACTION = both({ maximumFractionDigits: 3 });
 
 export const unitName = (unit) => NAMES[unit] ?? unit;
 
-// A number without a unit. A text of digits is a whole number that is too large for a number.
+// A number without a unit. A text of digits is an integer too large for a JavaScript number.
 export function short(value) {
   return numbered(value, 8);
 }
@@ -31,7 +31,7 @@ export function rough(value) {
 export const withUnit = (value, unit) => text(value, unit, 8);
 export const roughUnit = (value, unit) => text(value, unit, ROUGH);
 
-// How many seconds a unit of durations is, null for another one.
+// The seconds in a unit of durations; null for other units.
 export function inSeconds(unit) {
   const name = unitName(unit);
   return MINUTES[name] ?? (name in SECONDS ? Number(`1e${SECONDS[name]}`) : null);

@@ -1,10 +1,10 @@
-// The other side of the comparison: the browser reads the stream itself and draws the same chart as this app. It
-// also measures its own bytes and latency, and when the chart beside it was drawn.
+// The other side of the comparison: the browser itself reads the stream and draws the same chart as this app. It also
+// measures its own bytes and latency, and when the app's chart beside it was drawn.
 import { chartIn } from "./live_chart.js";
 import { root } from "./streamlit_page.js";
 
 const REPORT = 1000; // ms between two reports to the app
-const REST = 2; // a redraw is followed by this many times its own length in which the other chart may draw
+const REST = 2; // after a redraw, the other chart may draw for this many times its duration
 const RECENT = 10000; // ms over which latencies are computed
 const TRY_AGAIN = 2000; // ms
 const PREFIX = "simulated.series-";
@@ -13,7 +13,7 @@ const clock = () => performance.timeOrigin + performance.now(); // ms since the 
 const appClock = () => clock() + offset; // by the app's clock, which is also the publisher's
 const run = location.pathname.split("/").at(-2);
 const count = (number) => number.toLocaleString("en");
-let trips = []; // [length, offset] of round trips to the app: the shortest gives its clock best
+let trips = []; // [length, offset] of round trips to the app: the shortest gives its clock most exactly
 let offset = 0;
 
 async function post(where, body) {
@@ -129,7 +129,7 @@ class Client {
     Object.assign(chart, { step, now, offset: new Date(now).getTimezoneOffset() * 60000 });
     this.bytes = bytes;
     this.browser.add(clock(), arrived);
-    this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // a hidden page shows no pixel
+    this.fresh = document.hidden ? [] : [...this.fresh, ...fresh]; // a hidden page paints nothing
     const began = clock();
     chart.draw();
     this.drawnAt = clock();
@@ -149,7 +149,7 @@ class Client {
   news() {
     if (this.asking) return;
     this.asking = true;
-    const wait = Math.max(0, this.drawnAt + REST * this.took - clock()); // the chart beside needs the same thread
+    const wait = Math.max(0, this.drawnAt + REST * this.took - clock()); // the chart beside it draws in the same thread
     setTimeout(() => requestAnimationFrame(() => this.redraw()), wait);
   }
 
@@ -201,7 +201,7 @@ function element(tag, text) {
   return made;
 }
 
-// The next frame is on the screen when the task behind it runs.
+// Calls `then` after the next paint: a task queued in an animation frame runs when that frame is on the screen.
 function afterPaint(then) {
   requestAnimationFrame(() => {
     const { port1, port2 } = new MessageChannel();

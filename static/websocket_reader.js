@@ -67,13 +67,13 @@ let pending = 0;
 let caughtUp = false;
 let fresh = []; // publish times of messages the page does not have
 let arrived = []; // their delay until they arrived here, ms
-let announced = false; // whether the page knows that there is something to ask for
+let announced = false; // whether the page has been notified of news that it has not requested yet
 let offset = 0; // the app's clock minus ours, ms
 let connection, subscription;
 
 const clock = () => performance.timeOrigin + performance.now();
 
-// A connection with the newest token. The one before it is closed when this one delivers, so nothing is missed.
+// A connection with the newest token. The previous connection is closed once this one delivers, so nothing is missed.
 async function open({ url, name, inbox_prefix, api_prefix }) {
   const nc = await wsconnect({
     servers: url,
@@ -128,7 +128,7 @@ function take(message) {
   }
   const which = Number(message.subject.slice(PREFIX.length)) - 1;
   if (!(which >= 0 && which < 256) || !Number.isFinite(row.value)) return;
-  const time = info.timestampNanos / 1e6; // the server's storage time, as on the other side
+  const time = info.timestampNanos / 1e6; // the server's storage time, as in the app's chart
   rows.push(time, row.value, which);
   bin(time, row.value, which);
   if (caughtUp) {
@@ -155,7 +155,7 @@ function bin(time, value, which) {
   cell[2] = false;
 }
 
-// What is to be drawn: a longer look-back is read anew from where it starts, a shorter one is in memory.
+// Apply the page's settings. A longer look-back is read again from its start; a shorter one is in memory.
 function settle(wanted) {
   const before = settings;
   settings = wanted;
@@ -171,7 +171,7 @@ function settle(wanted) {
   } else rows.each(bin);
 }
 
-// What the page lacks.
+// Send the page everything that it does not have yet.
 function postNews(now) {
   const oldest = Math.floor((now - settings.look_back) / settings.step);
   rows.forget(oldest * settings.step);

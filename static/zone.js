@@ -4,14 +4,14 @@ import { apart } from "./apart.js";
 
 const zones = new Map();
 
-// The zone of this name; without one, the browser's. A name that the browser does not know is the browser's, too.
+// The zone of this name. Without a name, or with one that the browser does not support, the browser's own zone.
 export function zoneOf(name = "") {
   let zone = zones.get(name);
   if (!zone) zones.set(name, (zone = new Zone(name)));
   return zone;
 }
 
-// The zone of the page: what its address says until the server does (components/choices/time_zone.py).
+// The zone of the page: from its address until the server sends one (components/choices/time_zone.py).
 let page = new URLSearchParams(globalThis.location?.search ?? "").get("tz") ?? "";
 const watchers = new Set();
 
@@ -23,7 +23,7 @@ export function setPageZone(name) {
   for (const changed of watchers) apart(changed);
 }
 
-// Call `changed` when the page has another zone. Returns a function that ends this.
+// Call `changed` when the page's zone changes. Returns a function that ends this.
 export function watchZone(changed) {
   watchers.add(changed);
   return () => watchers.delete(changed);
@@ -52,7 +52,7 @@ class Zone {
     this.named = new Intl.DateTimeFormat("en", { timeZone: name || undefined, timeZoneName: "shortOffset" });
   }
 
-  // What the zone's clock is behind UTC at this time, in ms; as Date.getTimezoneOffset().
+  // How far the zone's clock is behind UTC at this time, in ms. The sign is that of Date.getTimezoneOffset().
   offset(ms) {
     if (this.own) return new Date(ms).getTimezoneOffset() * 60000;
     const at = Object.fromEntries(this.parts.formatToParts(ms).map(({ type, value }) => [type, Number(value)]));

@@ -1,5 +1,5 @@
-// A zoom in one time chart is a zoom in all time charts of the page, except those that the viewer keeps to themselves.
-// A comparison takes no part: a place on its axis is several times.
+// A zoom in one time chart applies to all time charts of the page, except those for which the viewer has chosen "Zoom
+// only this chart". A comparison takes no part, because a place on its axis stands for several times.
 
 import { apart } from "./apart.js";
 import { made } from "./element.js";
@@ -9,9 +9,9 @@ export const ALONE_STYLE = `
 .lb-alone input { margin: 0; accent-color: var(--st-primary-color); }`;
 
 const charts = new Set();
-let zoom = null; // { page, by, range }: where it was made, and from when to when, ms since the epoch
+let zoom = null; // { page, by, range }: page and chart where it was made, and its start and end, ms since the epoch
 
-// The page, and when it looks: another one has no zoom yet.
+// The page and its clock. A zoom applies only to the page and clock where it was made.
 function page() {
   const { pathname, searchParams } = new URL(location.href);
   return JSON.stringify([pathname, ...["last", "from", "to"].map((name) => searchParams.get(name))]);
@@ -21,8 +21,8 @@ const current = () => (zoom?.page === page() && zoom.by.parent.isConnected ? zoo
 
 const others = (chart) => [...charts].filter((other) => other !== chart && other.parent.isConnected && !other.alone);
 
-// A chart that comes to a zoomed page is zoomed, too. One that was zoomed when the viewer left the page brings the zoom
-// back.
+// A chart that is added to a zoomed page is zoomed, too. A chart that was zoomed when the viewer left the page restores
+// the page's zoom.
 export function joinZoom(chart) {
   if (chart.config.compare) return;
   charts.add(chart);
@@ -37,7 +37,7 @@ export function leaveZoom(chart) {
   charts.delete(chart);
 }
 
-// The viewer has zoomed in this chart, or reset it. Applying it to the others reports nothing, so nothing comes back.
+// The viewer has zoomed in this chart, or reset it. Applying it to the others reports nothing, so none comes back.
 export function spreadZoom(chart) {
   if (chart.alone || !charts.has(chart)) return;
   const range = chart.zoomedTimes();
@@ -45,12 +45,13 @@ export function spreadZoom(chart) {
   for (const other of others(chart)) apart(() => other.zoomTo(range));
 }
 
-// True if a chart may be kept to itself: there are others.
+// True if there are other charts, so that this one can be zoomed by itself.
 export function hasOthers(chart) {
   return charts.has(chart) && [...charts].some((other) => other !== chart && other.parent.isConnected);
 }
 
-// Keep this chart to itself, or not any more. A zoom stays where it was made: the others go back, or this one does.
+// Zoom this chart only by itself, or with the others again. A zoom stays where it was made: if in this chart, the
+// others are reset; if in another, this one is.
 function keepAlone(chart, alone) {
   const made = current()?.by === chart;
   chart.alone = alone;
@@ -61,7 +62,7 @@ function keepAlone(chart, alone) {
   chart.zoomTo(chart.zoomedTimes());
 }
 
-// The switch that keeps the zoom of a chart to itself.
+// The switch with which a chart is zoomed by itself.
 export function aloneSwitch(chart) {
   const [label, box] = [made("label", "lb-alone"), made("input")];
   box.type = "checkbox";
