@@ -42,7 +42,7 @@ export class Reader {
   }
 
   // Numbers as byte planes: the lowest bytes of all first, then the next. With three bytes, the last eight bits of a
-  // single are missing; with five, the last 24 of a double.
+  // single-precision number are missing; with five, the last 24 bits of a double.
   floats(count, size) {
     const bytes = this.bytes(count * size);
     const whole = size === 5 ? 8 : 4;

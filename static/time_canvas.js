@@ -255,7 +255,7 @@ export class TimeCanvas extends Element {
 }
 
 // The place to which a key leads: { time, offsetY }. Null if it ends pointing, undefined if it is another key. A value
-// is in the middle of an interval of `by` ms. `of`: the numbers of the first and the last interval; `down`: px of a row.
+// is in the middle of an interval of `by` ms. `of`: numbers of the first and the last interval; `down`: px of a row.
 export function keyedPlace(key, place, { axis, margin, by, down, of }) {
   if (key === "Escape") return place ? null : undefined;
   const [from, to] = [axis.time(0), axis.time(axis.width)];

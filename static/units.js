@@ -27,7 +27,7 @@ export function rough(value) {
   return numbered(value, ROUGH);
 }
 
-// With its unit; and the same for the ends of a range.
+// A number with its unit; roughUnit() for the ends of a range.
 export const withUnit = (value, unit) => text(value, unit, 8);
 export const roughUnit = (value, unit) => text(value, unit, ROUGH);
 
