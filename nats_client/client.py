@@ -326,8 +326,8 @@ class Client:
     ) -> dict[str, Newest | RequestFailed | None]:
         """The newest message of each of `streams` as in newest(), requested concurrently. With `end`, a time
         with a time zone, it is the newest one stored before then. A stream that cannot be read has the error
-        in place of its message: RequestTimeout if it does not answer within `within` seconds. Raises
-        SubjectError, LookbackError if `end` is not such a time, and ConnectionFailed if there is no
+        in place of its message: RequestTimeout if it does not answer within `within` seconds. An empty or
+        missing stream has None. Raises SubjectError, LookbackError if `end` is not such a time, and ConnectionFailed if there is no
         connection."""
         names = [check_stream_name(stream) for stream in streams]
         if error := self.state.error:
@@ -448,9 +448,9 @@ class Client:
     ) -> Search:
         """Search for `text` in the subject, headers and payload of the messages of `stream` that match
         `subject`, ignoring case. Returns at once; the search continues in the background while a caller
-        keeps reading its `status`. It ends after 1,000 messages found or 16 MB of them. It begins with the oldest
-        message, or with the first stored at or after `start`, and ends with the newest, or before `end`.
-        `where`, `decoder`, `time`, `headers`: as in feed().
+        keeps reading its `status`. It ends after 1,000 messages found or 16 MB of them. It begins with the
+        oldest message, or with the first stored at or after `start`, and ends with the newest, or before
+        `end`. `where`, `decoder`, `time`, `headers`: as in feed().
 
         Raises SubjectError, SettingsError, SqlError; LookbackError if the text is empty without a `where`, or
         longer than 1,000 characters, or 20 searches are under way. Later errors are in its `error`.
@@ -528,8 +528,8 @@ class Client:
         timeout: seconds (up to 60) without a chunk after which the query fails. credit: maximum number of
         unacknowledged chunks; None for no limit. accept: the format of the chunks, "arrow" or "json". asker:
         a name for the caller, if several share this client, so that each gets a fair share of the service's
-        turns; up to 64 letters, digits, _ and -. The ceilings are those of a feed. Raises SubjectError, PayloadError,
-        SettingsError; later errors are in the query's `error`.
+        turns; up to 64 letters, digits, _ and -. The ceilings are those of a feed. Raises SubjectError,
+        PayloadError, SettingsError; later errors are in the query's `error`.
         """
         asked = Request.of(subject, request, query_headers(credit, accept, asker))
         return self._call(self._query(asked, check_timeout(timeout)))

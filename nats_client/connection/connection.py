@@ -49,12 +49,12 @@ LIST_TIMEOUT = 8.0  # seconds; nats-server waits 4 s for nodes that do not answe
 LISTS = ("STREAM.LIST", "CONSUMER.LIST.")
 RETRY_AFTER = (0.1, 0.5, 1.0, 2.0)  # seconds; the last one repeats
 TOKEN_RETRY = 5.0  # seconds between requests for a token while there is none
-RETRY_REFUSED = 5.0  # seconds, instead of the last one, if somebody has to fix something first
+RETRY_REFUSED = 5.0  # seconds, instead of the last one, if a setting or login must be corrected first
 STEADY = 5.0  # seconds after which a connection counts as stable and resets the back-off
 PING_INTERVAL = 5  # seconds; two unanswered pings end the connection
 INBOX_RETRY = 2.0  # seconds between retries if the login does not permit the inbox
 IDLE_CHECK = 0.2  # seconds between checks of whether a superseded connection is still used
-MOST_LOGGED = 100  # kinds of permission violations logged that no reader waits for
+MOST_LOGGED = 100  # kinds of permission violations to log, of those that no reader waits for
 PONG_TIMEOUT = 3  # seconds that a server in doubt has to answer a PING
 
 REFUSED = (LoginRefused, SettingsError, TlsFailed)
@@ -91,7 +91,7 @@ class Connection:
         self.settings = settings
         self.state = ConnectionState("connecting", time.time())
         self.events = Events("replay connection" if of_replays else "connection")
-        """What happened to it."""
+        """The events of this connection."""
         self._name = f"{settings.name} replays" if of_replays else settings.name
         self.why_closed = ""
         """The reason in the last event. Set it before run() is cancelled."""
@@ -221,7 +221,7 @@ class Connection:
         headers: dict[str, str] | None = None,
     ) -> Msg:
         """Send a request and return the reply. `timeout` is in seconds. Raises RequestRefused at once if the
-        login does not permit it, and what nats-py raises, such as NoRespondersError and TimeoutError."""
+        login does not permit it, and nats-py's errors, such as NoRespondersError and TimeoutError."""
         self.check_inbox(client)
         request = asyncio.ensure_future(client.request(subject, payload, timeout=timeout, headers=headers))
         lost = asyncio.ensure_future(client.ended.wait())
@@ -265,7 +265,8 @@ class Connection:
         """Send a PING; True if the server answers. Otherwise the connection is ended and the next server
         tried.
 
-        Without this, a frozen server, or a cut without a FIN, keeps it open until its pings time out.
+        Without this, a frozen server, or a cut without a FIN, leaves the connection open until its pings time
+        out.
         """
         client = self._nats
         if client is None or not client.is_connected:

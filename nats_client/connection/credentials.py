@@ -92,7 +92,7 @@ def public_key(seed: str) -> str:
 
 
 def claims_of(jwt: str) -> dict[str, Any]:
-    """Decode the claims of a JWT. The server checks its signature, not we. Raises ValueError."""
+    """Decode the claims of a JWT without checking its signature; the server does that. Raises ValueError."""
     try:
         _, body, _ = jwt.split(".")
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

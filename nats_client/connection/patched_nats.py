@@ -1,4 +1,4 @@
-"""nats-py as Lookback needs it, and every private name of nats-py and of its aiohttp that Lookback uses.
+"""nats-py with the corrections that Lookback needs, and every private name of it and aiohttp that is used.
 
 nats-py 2.16 reads the socket in one task. An invalid header block, a subject that is not UTF-8, or a PONG
 for a flush that timed out raises there. Then the task ends, `is_connected` stays true and `flush` returns at
@@ -325,7 +325,7 @@ class SafeNatsPy(NatsPy):
         for pong in waiting:
             if not pong.done():
                 pong.set_exception(nats.errors.ConnectionClosedError())
-                pong.exception()  # mark it as retrieved: nobody awaits the pinger's
+                pong.exception()  # mark it as retrieved: no task awaits the pinger's
 
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         try:

@@ -97,8 +97,8 @@ class Replays(Generic[C]):
 
     @contextlib.asynccontextmanager
     async def turn(self, turns: int) -> AsyncIterator[Turn[C]]:
-        """Wait for a turn. `turns` is how many the caller has had. Fewer go first, so that a short replay
-        does not wait for long ones."""
+        """Wait for a turn. `turns` is the number of turns that the caller has had. Callers with fewer go
+        first, so that a short replay does not wait for long ones."""
         await self._wait(turns)
         try:
             connection = await self._open()

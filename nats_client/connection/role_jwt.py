@@ -23,7 +23,8 @@ from .settings import Settings
 SUBJECT = "tokens.mint"
 """The subject of the token service."""
 RENEW_AT = 0.6
-"""Share of its lifetime after which a token is renewed. Pending requests and queries have the rest."""
+"""Share of its lifetime after which a token is renewed. Pending requests and queries have the rest to
+finish."""
 CLOSE_AT = 0.95
 """Share of its lifetime after which a superseded connection is closed, even if it is still in use."""
 

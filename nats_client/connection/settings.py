@@ -387,7 +387,7 @@ def _bad_pair(settings: Settings, error: OSError) -> str:
 
 
 def kind_of(name: str) -> Kind[Any]:
-    """What the values of a setting are."""
+    """The kind of the setting `name`."""
     return KINDS.get(name, TEXT)
 
 

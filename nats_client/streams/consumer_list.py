@@ -1,4 +1,4 @@
-"""Lists the consumers of all streams, how far each is behind, and since when."""
+"""Lists the consumers of all streams, with the lag of each and its course."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from .stream_list import StreamInfo, StreamList, is_leaderless
 MOST = 5000
 """Consumers to read in one listing."""
 AT_ONCE = 8
-"""Streams that are asked at the same time."""
+"""Streams whose consumers are requested at the same time."""
 WITHIN = 6.0
-"""Seconds that the streams of one listing have for their answers."""
+"""Seconds to wait for the replies of one listing."""
 DENIED_FOR = 60.0
-"""Seconds until a stream is asked again after a denial, which the server logs."""
+"""Seconds after a denial until the consumers of that stream are requested again. The server logs denials."""
 MOST_DENIED = 20
-"""Streams that are asked for though the login is not permitted, per DENIED_FOR."""
+"""Maximum number of streams denied within DENIED_FOR. Once it is reached, no other stream is requested."""
 UNREAD = 60.0
 """Seconds without a listing after which the courses start over."""
 
@@ -38,39 +38,41 @@ class ConsumerInfo:
     filters: tuple[str, ...]
     """Its subject filters; empty if it has none."""
     undelivered: int
-    """Messages that match and that it has not delivered yet."""
+    """Messages that match its filters and that it has not delivered yet."""
     unacknowledged: int
     """Messages that it has delivered and that are not acknowledged yet."""
     most_unacknowledged: int | None
-    """How many of these it allows; None for any number."""
+    """Maximum number of unacknowledged messages; None for no limit."""
     redelivered: int
     """Unacknowledged messages that were delivered more than once."""
     waiting: int | None
     """Pull requests that wait for messages; None for a push consumer."""
     bound: bool
-    """Whether somebody is subscribed to a push consumer. True for a pull consumer."""
+    """True if a client is subscribed to a push consumer; always True for a pull consumer."""
     active: int | None
-    """When it last delivered a message or got an acknowledgement, ns since the epoch, UTC; None if never."""
+    """When it last delivered a message or received an acknowledgement, ns since the epoch, UTC; None if
+    never."""
     paused_until: int | None
-    """Until when it is paused, ns since the epoch, UTC; None if it is not."""
+    """When its pause ends, ns since the epoch, UTC; None if it is not paused."""
     leader: str
     """The server that leads it; empty if there is none, or without a cluster."""
     replicas: int
     """How many servers hold it."""
     behind: tuple[str, ...]
-    """The servers among them that are not up to date, or offline."""
+    """Servers whose replicas are offline or not up to date."""
     leaderless: bool
     created: str
-    """When it was created, as the server writes it. Another consumer of the same name differs."""
+    """When it was created, as text from the server. Distinguishes it from another consumer of the same
+    name."""
 
     @property
     def lag(self) -> int:
-        """Messages that it still has to get done: not delivered, or not acknowledged."""
+        """Messages that it has not yet processed: not delivered, or not acknowledged."""
         return self.undelivered + self.unacknowledged
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Its identity."""
+        """Its identity: stream, name and creation time."""
         return self.stream, self.name, self.created
 
     @classmethod
@@ -117,17 +119,17 @@ class Consumers:
     consumers: tuple[ConsumerInfo, ...]
     """The furthest behind first."""
     total: int
-    """How many consumers these streams have, as far as they say so. More than MOST are not all read."""
+    """Number of consumers that these streams report. If it is above MOST, not all are read."""
     refused: Mapping[str, LookbackError]
     """Streams whose consumers could not be listed, each with the reason."""
     silent: tuple[str, ...]
     """Streams whose consumers are not all known, because nodes are away or did not answer in time."""
     courses: LagCourses
-    """The lag of each over time."""
+    """The lag of each consumer over time."""
 
 
 class ConsumerList:
-    """Lists consumers, and keeps the course of their lag for as long as somebody lists them."""
+    """Lists consumers, and keeps the course of their lag until there was no listing for UNREAD seconds."""
 
     def __init__(self, connection: Connection, streams: StreamList) -> None:
         self._connection = connection
@@ -162,13 +164,13 @@ class ConsumerList:
         )
 
     def rest(self) -> None:
-        """Release the courses if nobody has listed the consumers for a while."""
+        """Release the courses after UNREAD seconds without a listing."""
         if self._courses and time.monotonic() - self._listed > UNREAD:
             self._courses = LagCourses()
 
     async def _ask(self, names: Iterable[str]) -> tuple[list[ConsumerInfo], dict[str, Exception], set[str]]:
-        """The consumers of the streams `names`; why those of a stream are not known; and streams of which
-        only some are."""
+        """The consumers of the streams `names`; the error of each stream whose consumers are unknown; and the
+        streams of which only some consumers are known."""
         found: list[ConsumerInfo] = []
         partly: set[str] = set()
         turns = asyncio.Semaphore(AT_ONCE)
@@ -197,7 +199,7 @@ class ConsumerList:
         finally:
             await end_tasks(asking)
         failed = {name: error for name, error in answers.items() if error is not None}
-        # Of a stream that failed on its way, no part is shown as if it were all.
+        # The first pages of a stream that failed later are left out: they would look complete.
         return [each for each in found if each.stream not in failed], failed, partly
 
     def _known_denial(self, name: str) -> LookbackError | None:
@@ -212,14 +214,14 @@ class ConsumerList:
         return None
 
     async def _list(self, name: str, found: list[ConsumerInfo]) -> int:
-        """Add the consumers of a stream to those `found`. Returns how many the server does not know enough
-        of, because their nodes are away."""
+        """Append the consumers of a stream to `found`. Returns how many more the server cannot describe,
+        because their nodes are away."""
         offset = missing = 0
         while len(found) < MOST:
             answer = await self._connection.api(f"CONSUMER.LIST.{name}", {"offset": offset})
             page = answer.get("consumers") or []
             found += [ConsumerInfo.of(name, info) for info in page]
-            unknown = len(answer.get("missing") or ())  # they count towards the page, too
+            unknown = len(answer.get("missing") or ())  # these also count towards the page
             missing += unknown
             offset += max(len(page) + unknown, int(answer.get("limit") or 0))
             if not (page or unknown) or offset >= answer.get("total", 0):

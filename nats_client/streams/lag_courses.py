@@ -1,22 +1,22 @@
-"""The lag of each consumer over time, from when somebody began to look."""
+"""The lag of each consumer over time, since the first listing."""
 
 import threading
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 
 MOST = 240
-"""Points of a course. When there are more, two become one."""
+"""Maximum points of a course. If there are more, neighbours are merged in pairs."""
 OVER = 20.0
 """Seconds over which a change is averaged, once that much is known."""
 UNKNOWN = -1
 
 Key = tuple[str, str, str]
-"""Stream, consumer, and when that was created."""
+"""Stream, consumer, and the consumer's creation time."""
 
 
 class LagCourses:
-    """The courses, all with the same times. However long they are, they take the same room: the older they
-    get, the longer is the time of one point, which is the greatest lag within it. Thread-safe."""
+    """The courses of all consumers, on one time axis. Their size is bounded: the longer the axis, the more
+    time each point covers. A point is the greatest lag within its time. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,12 +30,12 @@ class LagCourses:
 
     @property
     def since(self) -> int | None:
-        """When they begin, ns since the epoch, UTC; None before that."""
+        """When the courses begin, ns since the epoch, UTC; None before the first note()."""
         return self._times[0] if self._times else None
 
     def note(self, now: int, lags: Mapping[Key, int], unknown: Collection[str] = ()) -> None:
-        """Add the `lags` at `now` (ns since the epoch, UTC). Consumers that are missing are gone and
-        forgotten, unless their stream is among the `unknown`."""
+        """Add the `lags` at `now` (ns since the epoch, UTC). The course of a consumer that is missing is
+        dropped, unless its stream is one of `unknown`."""
         with self._lock:
             is_new = not self._times or now - self._times[-1] >= self._step
             if is_new:
@@ -68,7 +68,7 @@ class LagCourses:
         return [None if lag == UNKNOWN else lag for lag in merged]
 
     def change(self, key: Key) -> float | None:
-        """By how many messages a second the lag grew over about the last OVER seconds; None if unknown."""
+        """Growth of the lag over about the last OVER seconds, in messages a second; None if unknown."""
         with self._lock:
             known = [(when, lags[key]) for when, lags in self._recent if key in lags]
         if len(known) < 2:

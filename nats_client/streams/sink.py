@@ -5,16 +5,17 @@ from typing import Literal, Protocol
 from ..decoding.raw import Raw
 
 Phase = Literal["connecting", "replaying", "halted", "following", "reconnecting", "stopped"]
-"""A consumer is never "halted"; a feed is, while its readers want no more of a stretch than is loaded."""
+"""Only a feed can be "halted": its readers have stopped the loading of a stretch."""
 
 
 class Sink(Protocol):
     """Receives what a consumer delivers."""
 
     async def messages(self, raw: Raw) -> int:
-        """New messages, in order, each stream sequence exactly once. Returns how many of them were taken,
-        from the first on: fewer than all if it takes long, and the others come again. 0 if they have become
-        void meanwhile. Raises SqlError if the feed's expressions take too long; nothing was taken then."""
+        """Take new messages, in order, each stream sequence exactly once. Returns how many were taken, from
+        the first on. If taking them is slow, that is fewer than all, and the rest is delivered again. Returns
+        0 if the messages have become void meanwhile. Raises SqlError if the feed's expressions take too long;
+        then none was taken."""
 
     def recreated(self) -> None:
         """The stream is another one now, so its sequences start over."""

@@ -29,13 +29,14 @@ from ..subjects import check_stream_name
 BUCKET = "KV_"
 """Prefix of the stream name of a key-value bucket (ADR-8)."""
 MOST_NAMES = 5000
-"""Stream names that are searched for the nearest one."""
+"""Stream names to list when searching for the one most similar to a missing name."""
 PAGE = 100_000
 """Subjects that the server lists in one reply."""
 OVERLAP = 1_000
-"""Subjects that two replies have in common, so that one that goes away in between takes no other with it."""
+"""Subjects that two replies have in common. If a subject is removed between them, the following ones move
+up, and without an overlap one of them would be skipped."""
 MOST_TRIES = 3
-"""Counts that are begun; one begins again if the stream's subjects change too quickly."""
+"""Maximum attempts to count. A count starts over if the stream's subjects change too quickly."""
 QUICK = 1.0  # seconds to wait for the server's list before falling back to the names
 MOST_COUNTED = 10_000
 """Subjects of a stream that may be counted unless a viewer requests more. Publishers to the stream wait while
@@ -78,7 +79,8 @@ class StreamInfo:
     replicas: int = 1
     """How many servers are to hold it."""
     fullness: float | None = None
-    """How full the fuller of its limits of messages and bytes is, 0 to 1; None without such a limit."""
+    """Used share of its limit of messages or bytes, the larger of the two, 0 to 1; None without such a
+    limit."""
     refuses: bool = False
     """True if a full stream refuses new messages, False if it removes the oldest."""
 
@@ -128,7 +130,7 @@ class StreamList:
                 names = self._connection.rights.streams or await list_names(self._connection)
                 return [self._known.get(name) or _away(name) for name in names]
             except RequestFailed:
-                await asyncio.wait({asking})  # a login may be permitted the list and not the names
+                await asyncio.wait({asking})  # a login may permit the list, but not the names
         return asking.result()
 
     async def _list(self) -> list[dict[str, Any]]:
@@ -145,7 +147,7 @@ class StreamList:
             await end_tasks([self._asking])
 
     def describe(self, info: dict[str, Any]) -> StreamInfo:
-        """The stream that `info`, one of infos(), is about."""
+        """Describe a stream from its `info`, as returned by infos()."""
         if "state" not in info:
             name = info["config"]["name"]
             return StreamInfo(name, "", (), 0, 0, 0, 0, None, None, "", None, away=True)
@@ -203,7 +205,7 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
     while True:
         answer = await connection.api("STREAM.LIST", {"offset": offset})
         page = {info["config"]["name"]: info for info in answer.get("streams") or []}
-        # Streams the server cannot describe count towards the page, too.
+        # Streams that the server cannot describe also count towards the page.
         page |= {
             name: _away(name) for name in [*(answer.get("missing") or ()), *(answer.get("offline") or ())]
         }
@@ -215,7 +217,7 @@ async def list_infos(connection: Connection) -> list[dict[str, Any]]:
 
 async def list_names(connection: Connection, most: float = math.inf) -> list[str]:
     """The names of the streams that the login may see, requested about a thousand at a time until there are
-    `most`. The server knows them without asking their nodes."""
+    `most`. The server lists them without a request to the streams' nodes."""
     names: list[str] = []
     while True:
         answer = await connection.api("STREAM.NAMES", {"offset": len(names)})
@@ -243,7 +245,7 @@ async def no_such_stream(connection: Connection, name: str) -> StreamNotFound:
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
     if not task.cancelled():
-        task.exception()  # nobody may wait for it any more
+        task.exception()  # mark it as retrieved: there may be no caller left
 
 
 def _fullness(config: dict[str, Any], state: dict[str, Any]) -> float | None:
@@ -275,10 +277,10 @@ async def list_subjects(
     most: int = MOST_COUNTED,
     progress: Callable[[int, int], None] | None = None,
 ) -> Subjects:
-    """Subjects of `stream` that match `pattern`, from as many replies of the server as it takes. Publishers
-    get as much time between two of them as one took. `progress` is called with how many are counted, and how
-    many there are. Raises TooManySubjects if the stream has more than `most`; that number costs the server
-    nothing."""
+    """Subjects of `stream` that match `pattern`, from as many replies as needed. Each reply blocks publishers,
+    so it pauses after each one for as long as the reply took. `progress` is called with the number of
+    subjects counted so far and in all. Raises TooManySubjects if the stream has more than `most` subjects, a
+    number that the server reports without counting, and RequestFailed."""
     state = (await connection.infos.ask(stream))["state"]
     _check_total(stream, int(state.get("num_subjects") or 0), most)
     for _ in range(MOST_TRIES):
@@ -302,7 +304,7 @@ def _check_total(stream: str, total: int, most: int) -> None:
 async def _all_subjects(
     connection: Connection, stream: str, pattern: str, most: int, progress: Callable[[int, int], None]
 ) -> Subjects | None:
-    """The subjects, reply after reply; None if one does not follow on the one before."""
+    """The subjects, from one reply after another; None if a reply does not overlap the previous one."""
     counts: dict[str, int] = {}
     at, last = 0, ""
     while True:
@@ -337,8 +339,9 @@ async def newest_message(connection: Connection, stream: str) -> Newest | None:
 async def newest_messages(
     read: Callable[[str], Coroutine[Any, Any, Newest | None]], streams: Sequence[str], within: float
 ) -> dict[str, Newest | RequestFailed | None]:
-    """What `read` returns for each of `streams`, requested in parallel, or the error. A stream that does not
-    answer `within` so many seconds, as when its nodes are away, gets RequestTimeout."""
+    """The result of `read` for each of `streams`, requested concurrently, or the error. A stream that does
+    not answer within `within` seconds, for example because its nodes are away, gets RequestTimeout. A missing
+    stream gets None."""
     asking = {asyncio.create_task(read(name), name=f"newest of {name}"): name for name in streams}
     if not asking:
         return {}
