@@ -327,8 +327,8 @@ class Client:
         """The newest message of each of `streams` as in newest(), requested concurrently. With `end`, a time
         with a time zone, it is the newest one stored before then. A stream that cannot be read has the error
         in place of its message: RequestTimeout if it does not answer within `within` seconds. An empty or
-        missing stream has None. Raises SubjectError, LookbackError if `end` is not such a time, and ConnectionFailed if there is no
-        connection."""
+        missing stream has None. Raises SubjectError, LookbackError if `end` is not such a time, and
+        ConnectionFailed if there is no connection."""
         names = [check_stream_name(stream) for stream in streams]
         if error := self.state.error:
             raise error
@@ -355,8 +355,8 @@ class Client:
     ) -> StoredPage:
         """A page of the messages that `stream` holds and that match `subject`, a filter as in feed(): the
         `most` newest up to the sequence `upto`, or the `most` from the sequence `start` on; without either,
-        the newest. `most` is at most 200. A page may be shorter: it ends after 8 MB of payload or 3 s, and
-        says what it covers. Nothing is taken from a work queue.
+        the newest. `most` is at most 200. A page may be shorter, because it ends after 8 MB of payload or 3 s;
+        its `low` and `high` are the sequences that it covers. Nothing is taken from a work queue.
 
         Raises SubjectError, StreamNotFound, NotPermitted, RequestFailed.
         """
@@ -414,8 +414,8 @@ class Client:
         )
 
     def stored_message(self, stream: str, seq: int) -> StoredMessage:
-        """The message of `stream` with the sequence `seq`. Raises MessageNotFound, which says what became of
-        it, SubjectError, StreamNotFound, NotPermitted, RequestFailed."""
+        """The message of `stream` with the sequence `seq`. Raises MessageNotFound, whose text explains why
+        the stream does not hold it, SubjectError, StreamNotFound, NotPermitted, RequestFailed."""
         reader = StoredMessages(self._connection, check_stream_name(stream))
         return self._call(reader.one(_sequence(seq)))
 

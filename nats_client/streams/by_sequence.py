@@ -1,9 +1,9 @@
 """Reads a stream without a consumer: by sequence, with one `STREAM.MSG.GET` per message.
 
 Some streams cannot have our consumer. A work queue accepts only consumers that acknowledge, and those take
-messages from the workers. A stream with interest retention keeps messages for every consumer, even if nobody
-else wants them, and for as long as that consumer does not read. A limit on consumers may also be reached.
-Reading by sequence takes no messages from anybody and makes the stream keep none.
+messages from the workers. A stream with interest retention keeps each message until every consumer has read
+it, so ours would make it keep messages that no other consumer needs. A limit on consumers may also be
+reached. Reading by sequence takes messages from no consumer, and makes the stream keep none.
 
 The stream's leader answers `STREAM.MSG.GET`. Direct gets are faster, but a replica or mirror that lags behind
 may answer them, so "no more messages" would prove nothing (ADR-31 of
@@ -63,7 +63,7 @@ class BySequence:
         self._why = why
         self._filters = filters_of(subject or ">")
         self._most = max(1, MOST_UNDER_WAY // len(self._filters))
-        self._width = 1  # sequences that are asked for at once
+        self._width = 1  # sequences that are requested at once
         self._largest = 0  # bytes of the largest message of the last batch
 
     async def stored(self, seq: int) -> int | None:

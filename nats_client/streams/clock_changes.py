@@ -1,9 +1,10 @@
-"""Finds where a time begins in a stream whose times do not only ascend.
+"""Finds the sequence at which a time begins in a stream whose storage times do not always ascend.
 
-A server stamps messages with its own clock. If that was set back, or another node of a cluster became the
-stream's leader, messages are stored with an earlier time than those before. The server finds a time by
-bisection, and then finds any of the places where the times pass it. So the times around its answer are
-sampled, close by and as far as REACH away; only if they do not ascend, the place is searched for.
+A server stores each message with the time of its own clock. If the clock was set back, or another node of a
+cluster became the stream's leader, messages are stored with an earlier time than those before. The server
+finds a time by bisection. If the times pass it at several places, the server may find any of them. So the
+times around the server's answer are sampled, close by and as far as REACH away. Only if they do not ascend,
+the right place is searched for.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from .by_sequence import BySequence, ns
 REACH = 2 * 3600 * 1_000_000_000
 """How far a clock may have been set back, ns."""
 PARTS = 16
-"""Parts of the messages within REACH, between which a time is sampled."""
+"""Parts into which the messages within REACH are divided. A time is sampled at the start of each."""
 
 Find = Callable[[int], Awaitable[int]]
 """The sequence that the server finds for a time, ns since the epoch, UTC."""
@@ -24,8 +25,8 @@ _EARLIEST, _LATEST = -(2**63), 2**63 - 1
 
 
 async def first_at(reader: BySequence, find: Find, at: int, time: int) -> int:
-    """The sequence of the first message stored at or after `time` (ns since the epoch, UTC); the server finds
-    `at`. Raises RequestFailed."""
+    """The sequence of the first message stored at or after `time` (ns since the epoch, UTC). `at` is the
+    sequence that the server found for it. Raises RequestFailed."""
     low = min(at, await find(time - REACH))
     places = [(low - 1, _EARLIEST), *await _sample(reader, low, at, near=at), (at, _LATEST)]
     for before, after in pairwise(places):
@@ -39,8 +40,8 @@ async def first_at(reader: BySequence, find: Find, at: int, time: int) -> int:
 
 
 async def all_from(reader: BySequence, find: Find, at: int, time: int) -> int:
-    """The sequence from which on all messages were stored at or after `time` (ns since the epoch, UTC); the
-    server finds `at`. Raises RequestFailed."""
+    """The sequence from which on all messages were stored at or after `time` (ns since the epoch, UTC). `at`
+    is the sequence that the server found for it. Raises RequestFailed."""
     high = max(at, await find(time + REACH))
     places = [(at - 1, _EARLIEST), *await _sample(reader, at, high, near=at), (high, _LATEST)]
     for before, after in reversed([*pairwise(places)]):
@@ -54,7 +55,7 @@ async def all_from(reader: BySequence, find: Find, at: int, time: int) -> int:
 
 
 async def _sample(reader: BySequence, low: int, high: int, near: int) -> list[_Place]:
-    """Some messages from `low` to below `high`, most of them close to `near`, which is one of both."""
+    """Some messages from `low` to below `high`, most of them close to `near`, which is one of the two."""
     width = high - low
     close = [2**i for i in range(width.bit_length()) if 2**i < width]
     seqs = {near + step - 1 if near == low else near - step for step in close}

@@ -24,7 +24,7 @@ def push_config(name: str, address: str, stream: dict[str, Any], rate: int | Non
     the consumer limits of its `stream` (a stream configuration). The start is not included."""
     config: dict[str, Any] = {
         "name": name,
-        "description": "Lookback",  # an administrator sees whose it is
+        "description": "Lookback",  # shows an administrator which program it belongs to
         "deliver_subject": address,
         "ack_policy": "none",
         "max_deliver": 1,
@@ -101,14 +101,14 @@ async def _beginning_of(
 async def find_end(
     connection: Connection, stream: str, subject: str | None, end: int, state: dict[str, Any]
 ) -> tuple[int, int]:
-    """Where a stretch up to `end` (ns since the epoch, UTC) ends in the stream: the sequence from which on
-    all messages were stored then or later, and how many that match the filter come from there on."""
+    """The place in the stream where a stretch up to `end` (ns since the epoch, UTC) ends: the sequence from
+    which on all messages were stored at or after `end`, and how many of these match the filter."""
     found, after = await _beginning_of(connection, stream, subject, from_time(end))
     seq = found
     if seq > int(state["last_seq"]) and state["messages"] and ns(state["last_ts"]) >= end:
         # See skips_messages().
         seq = await BySequence(connection, stream, None, "").since(end, state)
-    with contextlib.suppress(NotPermitted):  # then the clock counts as never set back
+    with contextlib.suppress(NotPermitted):  # then assume that the clock was never set back
         seq = await all_from(_reader(connection, stream), _finder(connection, stream, subject), seq, end)
     if seq != found:
         _, after = await _beginning_of(connection, stream, subject, from_sequence(max(1, seq)))
@@ -117,7 +117,7 @@ async def find_end(
 
 async def find_start(connection: Connection, stream: str, subject: str | None, start: int) -> dict[str, Any]:
     """The start of a consumer at the first message stored at or after `start` (ns since the epoch, UTC),
-    also if the server's clock was set back."""
+    even if the server's clock was set back."""
     find = _finder(connection, stream, subject)
     with contextlib.suppress(NotPermitted):
         found = await find(start)
@@ -146,9 +146,9 @@ async def find_beginning(
     room: int,
     end: tuple[int, int] | None = None,
 ) -> tuple[int, int] | None:
-    """If more than `room` messages are stored from `start` on, up to the `end` as find_end() has it: the
-    sequence from which the rest fits, and how many messages come before it. None if all fit. The server
-    counts the messages after any sequence, so a few interpolated guesses find it."""
+    """The sequence from which on at most `room` messages are stored, and how many messages come before it;
+    None if all fit. Only messages from `start` up to `end` count; `end` is a result of find_end(). The server
+    can count the messages after any sequence, so a few interpolated guesses find it."""
     until, after = end or (int(state["last_seq"]) + 1, 0)
     count = await count_from(connection, stream, subject, start) - after
     if count <= room:
@@ -194,7 +194,8 @@ async def skips_messages(
 
 
 def settings_of(info: dict[str, Any]) -> dict[str, Any]:
-    """A consumer's settings, without the metadata, where the server keeps notes of its own."""
+    """A consumer's settings that are not empty, without its pause, and without the metadata, to which the
+    server adds values of its own."""
     return {
         name: value
         for name, value in info["config"].items()

@@ -16,11 +16,11 @@ from ..subjects import filters_of
 from .by_sequence import ns
 
 PATIENCE = 3.0
-"""Seconds until the server has to have answered."""
+"""Seconds to wait for one page of the reply."""
 PAGE = 4 * 1024 * 1024
-"""Bytes after which the server ends an answer."""
+"""Bytes after which the server ends a page."""
 MOST = 64 * 1024 * 1024
-"""Bytes of all messages at most."""
+"""Maximum bytes of all messages."""
 MOST_TEXT = "64 MiB"
 END = "204"
 """The status of the message after the last one."""
@@ -31,11 +31,12 @@ NOBODY = "503"
 
 
 async def last_before(connection: Connection, stream: str, subject: str | None, time: int) -> Raw:
-    """Of each subject of `stream` that matches the filter, the newest message stored before `time` (ns since
-    the epoch, UTC), in ascending order. The server answers for at most 1,024 subjects, and only if the stream
-    has `allow_direct` (ADR-31). Raises NotPermitted if the login does not permit it, RequestRefused if the
-    server refuses, or if the messages have more than MOST bytes, and RequestTimeout or NoResponders if no
-    server answers for now."""
+    """The newest message stored before `time` (ns since the epoch, UTC) of each subject of `stream` that
+    matches the filter `subject`, in ascending order. The server answers for at most 1,024 subjects, and only
+    if the stream has `allow_direct` (ADR-31).
+
+    Raises NotPermitted if the login does not permit it, RequestRefused if the server refuses or the messages
+    have more than MOST bytes, and RequestTimeout or NoResponders if no server answers now."""
     full = f"{connection.api_prefix}.DIRECT.GET.{stream}"
     before = datetime.fromtimestamp(time / 1e9, UTC).isoformat()
     asked = {"multi_last": filters_of(subject or ">"), "up_to_time": before, "max_bytes": PAGE}
@@ -55,7 +56,7 @@ async def last_before(connection: Connection, stream: str, subject: str | None, 
 
 
 async def _page(connection: Connection, full: str, asked: dict[str, Any], time: int, raw: Raw) -> int | None:
-    """Take one answer into `raw`. Returns the sequence from which on the next one has to be, or None."""
+    """Append one page of the reply to `raw`. Returns the sequence at which the next page starts, or None."""
     answers: asyncio.Queue[Msg] = asyncio.Queue()
     client = await connection.ready()
     connection.check_inbox(client)

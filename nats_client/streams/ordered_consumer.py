@@ -3,8 +3,9 @@
 The stream sequence is the only source of truth. The consumer on the server is ephemeral and disposable. After
 any doubt (connection lost, heartbeat missed, gap in the consumer sequence, error status) it is recreated at
 the last stream sequence received. That message is delivered a second time and must be identical. If it is
-not, the stream was restored from a backup or lost its end, and was written to since. We do not use nats-py's
-ordered consumer: a look-back has to start by time, and that consumer cannot be recreated after such a start.
+not, the stream was restored from a backup or lost its last messages, and has been written to since. We do not
+use nats-py's ordered consumer: a look-back has to start by time, and that consumer cannot be recreated after
+such a start.
 
 Design: ADR-17 (ordered consumer) of https://github.com/nats-io/nats-architecture-and-design. It is a push
 consumer with flow control, because a pull request across accounts does not notice when the puller is gone.
@@ -78,7 +79,7 @@ class FlowControlDeniedError(Exception):
 
 
 class Consumer(Reading):
-    """Reads one stream and filter and delivers batches to a sink. `run()` is its whole life."""
+    """Reads one stream and filter and delivers batches to a sink, for as long as run() runs."""
 
     def __init__(
         self,
@@ -93,8 +94,8 @@ class Consumer(Reading):
         seats: Seats | None = None,
     ) -> None:
         """Without a look-back, it starts with the newest message of each subject, and needs a filter. `until`
-        is the first stream sequence that it does not read, `end` the time (ns since the epoch, UTC) at which
-        the look-back ends in place of now. `seats` are those of consumers that it may share once it has
+        is the first stream sequence that it does not read. `end` is the time (ns since the epoch, UTC) at
+        which the look-back ends, instead of now. `seats` assigns it a seat at a shared consumer once it has
         caught up."""
         super().__init__(connection, stream, subject, look_back, sink, until, end)
         self.flow_control_denied: LookbackError | None = None
@@ -115,14 +116,14 @@ class Consumer(Reading):
         self._per_message = 0.0  # bytes, on average
         self._seats = seats
         self._seat: Seat | None = None
-        self._scanned_to = 0  # all up to this stream sequence has come from the consumer
-        self._created_as: dict[str, Any] = {}  # the server's answer when the consumer was made
-        self._before = 0  # stream sequence before the first at that time
+        self._scanned_to = 0  # stream sequence up to which the consumer has delivered everything
+        self._created_as: dict[str, Any] = {}  # the server's reply when the consumer was created
+        self._before = 0  # the sequence before the stream's first one at that time
         self._verified: tuple[int | None, int | None] = None, None  # last message at the last good check
 
     async def run(self) -> None:
-        """Read until cancelled, or up to the last message before `until`. Run again, it continues there.
-        With an `end` alone it holds no consumer once all is read, and continues after any doubt."""
+        """Read until cancelled, or up to the last message before `until`. A second call continues there. With
+        an `end` alone, it holds no consumer once everything is read, waits, and reads on after any doubt."""
         while True:
             try:
                 if self._moving and self._connection.state.status != "connected":
@@ -201,7 +202,7 @@ class Consumer(Reading):
             self._on, self._turn = self._connection, None
 
     async def _stay(self) -> None:
-        """All up to the end has been read: wait until that is in doubt. Raises DoubtError."""
+        """Wait for a doubt, after everything up to the end has been read. Raises DoubtError."""
         self._moving, self.pending, self._total, self.progress = False, 0, None, 1.0
         self.complete = True
         self._enter("following")
@@ -255,9 +256,8 @@ class Consumer(Reading):
             )
             client.tap(listening, self._inbox)
             try:
-                if (
-                    self._made
-                ):  # what the one before was sent may be on a slow wire still, ahead of the answer
+                # Messages of the previous consumer may still be in flight, ahead of the server's reply.
+                if self._made:
                     await client.flush(int(PATIENCE))
                 answer = await self._create(name, address, info["state"])
                 self._made += not (self._moving and self._made)
@@ -374,7 +374,8 @@ class Consumer(Reading):
         )
 
     def _ask_for_seat(self) -> None:
-        """Request a seat at a shared consumer. It keeps messages until our own one has delivered them."""
+        """Request a seat at a shared consumer. The seat keeps messages until our own consumer has delivered
+        them."""
         if self._seat is not None and self._seat.ended is None:
             self._seat.forget(-1 if self._verified[0] is None else self._verified[0])
         elif (
@@ -412,7 +413,7 @@ class Consumer(Reading):
                     await self._inbox.arrived.wait()
             self._inbox.arrived.clear()
             before, woke_at = woke_at, time.monotonic()
-            if seat.current_at() > self._current_at or woke_at - before > 2 * HEARTBEAT:  # or we slept
+            if seat.current_at() > self._current_at or woke_at - before > 2 * HEARTBEAT:  # suspended
                 progressed_at = woke_at
             if self._doubt:
                 why, doubted = self._doubt, True
@@ -562,7 +563,7 @@ class Consumer(Reading):
                     await asyncio.sleep(0)
                 if not self.pending:
                     self._current_at = time.monotonic()
-                if self.phase == "following":  # a replay needs no pause: it comes as fast as we read
+                if self.phase == "following":  # a replay arrives as fast as we read, without a pause
                     await asyncio.sleep(GATHER)
             elif not client.is_connected:
                 raise DoubtError("the connection to the server was lost")
@@ -612,10 +613,10 @@ class Consumer(Reading):
         return self._until is not None and self.last_seq is not None and self.last_seq + 1 >= self._until
 
     async def _hand_over(self, raw: Raw, *, whole: bool = True) -> None:
-        """Give messages to the sink, which may take some time, and move the position. Unless the `whole` of
-        them has to be taken, it ends early when the turn is over: raises MovedError. Raises DoubtError if
-        they are void by then, because the stream was recreated or the consumer changed; the position is
-        another then."""
+        """Deliver messages to the sink, which may take some time, and advance the position. Raises MovedError
+        if the turn is over before all are taken, unless `whole` is true. Raises DoubtError if they have
+        become void meanwhile, because the stream was recreated or the consumer changed; the position was then
+        reset."""
         while len(raw):
             taken = await self._sink.messages(raw)
             if not taken:
@@ -642,7 +643,8 @@ class Consumer(Reading):
             if self._unread is not None:
                 self._sink.left_out(self._unread, raw.received[0] - 1)
                 self._unread = None
-            # The position moves with what is taken: what fails is read again. A gap is reported only once.
+            # Messages that are not taken are read again. A gap must be reported only once, so a batch with
+            # one is taken as a whole.
             await self._hand_over(raw, whole=bool(taken.gone))
             stored = (raw.received[-1] - self._clock) / 1e9 if self._clock else 0.0
             self._current_at = max(self._current_at, min(stored, time.monotonic()))

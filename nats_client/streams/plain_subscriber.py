@@ -1,8 +1,8 @@
 """Reads plain NATS subjects, without a stream: no history, each message at most once.
 
-Messages published while there is no connection are lost, and nobody knows how many. So each interruption is
+Messages published while there is no connection are lost, and their number is unknown. So each interruption is
 reported. It starts when the last answered PING was sent, because everything published before that has
-arrived, and ends when the subscription is active again. When another connection takes over after a token was
+arrived. It ends when the subscription is active again. When another connection takes over after a token was
 renewed, both are subscribed for a moment, as one queue group: the server gives each message to one of them,
 so none is lost or duplicated.
 """
@@ -39,15 +39,15 @@ class Listener(Protocol):
     """Receives what a subscriber delivers."""
 
     async def messages(self, raw: Raw) -> int:
-        """New messages, in order of arrival. Returns how many of them were taken, from the first on; the
-        others come again. Raises SqlError if the feed's expressions take too long."""
+        """Take new messages, in order of arrival. Returns how many were taken, from the first on; the rest is
+        delivered again. Raises SqlError if the feed's expressions take too long."""
 
     def interrupted(self, start: int, end: int) -> None:
         """Record that there was no subscription between `start` and `end` (ns since the epoch, UTC)."""
 
 
 class Subscriber:
-    """Reads one subject and delivers batches to a sink. `run()` is its whole life."""
+    """Reads one subject and delivers batches to a sink, for as long as run() runs."""
 
     def __init__(self, connection: Connection, subject: str, sink: Listener) -> None:
         self.phase: Phase = "connecting"
@@ -61,10 +61,10 @@ class Subscriber:
         self.last_seq: int | None = None
         """Messages received so far. Plain messages have no sequence, so they are numbered on arrival."""
         self.history_start: int | None = self.now()
-        """Nothing older was received, ns since the epoch, UTC."""
+        """When reading began, ns since the epoch, UTC: there are no older messages."""
         self.changed: Callable[[], None] = lambda: None
         self.events = Events(f"subject {subject}")
-        """The log of what happened to it."""
+        """The log of its events."""
         self._connection = connection
         self._subject = subject
         self._sink = sink
@@ -75,7 +75,7 @@ class Subscriber:
 
     @property
     def behind(self) -> float:
-        """For how many seconds an answered PING has been overdue."""
+        """Seconds by which the next answered PING is overdue; below zero if it is not due yet."""
         return 0.0 if self._alive is None else (self.now() - self._alive) / 1e9 - PULSE
 
     def now(self) -> int:

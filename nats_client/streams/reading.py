@@ -19,8 +19,8 @@ from .unmatched import why_empty
 
 NOT_FOUND_FOR = 30.0  # seconds for which the error of a missing stream, with its suggestion, is reused
 STORED_WITHIN = 1_000_000_000  # ns after which a message with an earlier time is surely stored
-MOST_EXPLAINED = 3  # filters of which it is said why they match nothing
-BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it has lost its end
+MOST_EXPLAINED = 3  # filters for which why_empty() gives a reason
+BEHIND_FOR = 3.0  # seconds for which a stream may end before last_seq; after that it was rolled back
 
 
 class Reading:
@@ -50,7 +50,7 @@ class Reading:
         self.config: dict[str, Any] = {}
         """The stream's configuration at the last check."""
         self.events = Events(" ".join(part for part in ("stream", stream, subject) if part))
-        """The log of what happened to it."""
+        """The log of its events."""
         self.changed: Callable[[], None] = lambda: None
         self._connection = connection
         self._stream = stream
@@ -59,9 +59,9 @@ class Reading:
         self._sink = sink
         self._until = until
         self._end = end
-        self._to_end = end is not None and until is None  # `until` follows from the time of the end
+        self._to_end = end is not None and until is None  # `until` is then derived from `end`
         self._after = 0  # messages after the end, at the last count
-        self._total: int | None = None  # of a stretch: messages received once it is read
+        self._total: int | None = None  # value of `done` once a stretch is read
         self.complete = False
         """True while all messages up to the end have been read."""
         self._made = 0  # consumers created so far
@@ -69,8 +69,8 @@ class Reading:
         self._start: int | None = None
         self._created: str | None = None
         self.history_start: int | None = None
-        """When the server stored the oldest message that the stream held as it was first seen with messages,
-        ns since the epoch, UTC; None before. It stays when messages leave the stream."""
+        """When the stream's oldest message was stored, ns since the epoch, UTC, as of the first check that
+        found any message; None before. It does not change when messages leave the stream."""
         self._clock = 0  # server's clock minus our monotonic one, ns
         self._behind_since: int | None = None  # since when the stream ends before last_seq, monotonic ns
         self._known_at: int | None = None  # when the server stored the message last_seq
@@ -84,7 +84,8 @@ class Reading:
 
     @property
     def created(self) -> str | None:
-        """When the stream was created, as the server writes it (RFC 3339). A recreated stream differs."""
+        """When the stream was created, as text from the server (RFC 3339). It differs if the stream was
+        recreated."""
         return self._created
 
     @property
@@ -108,7 +109,7 @@ class Reading:
 
     @property
     def left(self) -> int:
-        """Messages that are still to come: up to the end, if it has one."""
+        """Messages not received yet, up to the end if there is one."""
         return self.pending if self._total is None else max(0, self._total - self.done)
 
     def moment(self) -> int:
@@ -127,7 +128,7 @@ class Reading:
         self._inbox.arrived.set()
 
     def read_again(self, why: str) -> None:
-        """Read the look-back anew; rows delivered so far are void."""
+        """Read the look-back again; rows delivered so far are void."""
         self.last_seq = self._known_at = None
         self._sink.back_to(0, 0)
         self.restart(why)

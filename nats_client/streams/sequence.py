@@ -84,7 +84,7 @@ class Tracker:
                 _, reply, _, headers = part
                 taken.doubt = _take_status(reply.decode(), headers or {}, taken)
                 if not taken.doubt and _is_idle(reply, headers or {}):
-                    taken.at.pending = 0  # the rest was counted, but purged before it was delivered
+                    taken.at.pending = 0  # the pending messages were purged before delivery
             if taken.doubt:
                 break
         return taken

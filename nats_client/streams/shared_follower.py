@@ -3,7 +3,7 @@
 Each consumer costs the server a heartbeat a second and a reply every other second. If enough feeds of one
 stream differ only in one literal token, they share a consumer with `*` in its place once they have caught up.
 The shared consumer ends at any doubt. Each feed then continues with a consumer of its own, from its own last
-message. So no feed depends on fault handling here to be complete.
+message. So the completeness of a feed does not depend on fault handling here.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ FORMING = 10.0
 AGAIN_AFTER = 5.0
 """Seconds after the end of a shared consumer before another one may start."""
 NOISY_FOR = 600.0
-"""Seconds until the next one after a shared consumer that delivered too many unwanted messages, or that the
-server refused."""
+"""Seconds before another shared consumer may start, if the last one delivered too many unwanted messages or
+was refused by the server."""
 COUNTED_FOR = 3.0
 """Seconds over which wanted and unwanted messages are counted."""
 MOST_UNWANTED = 4
@@ -65,8 +65,8 @@ class SharedFollower(Consumer):
         super().__init__(connection, stream, pattern, lambda: pd.Timedelta(0), self._sharing)
         self._sharing.current_at = lambda: self._current_at
         self.pause = (AGAIN_AFTER, math.inf)
-        """After its end: seconds until another one may start, and the number of subjects from which on one
-        may start earlier."""
+        """Seconds after its end until another shared consumer may start, and the number of subjects from
+        which on one may start earlier."""
 
     async def run(self) -> None:
         """Read until cancelled or in doubt, or until sharing no longer pays off."""
@@ -231,12 +231,12 @@ class Followers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._running: dict[Key, tuple[SharedFollower, asyncio.Task[None]]] = {}
-        self._asked: dict[Key, dict[str, float]] = {}  # when each subject asked for a seat
+        self._asked: dict[Key, dict[str, float]] = {}  # when a seat was last requested for each subject
         self._not_until: dict[Key, tuple[float, float]] = {}
         self._forget_at = 0.0
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all shared consumers."""
         await end_tasks([task for _, task in self._running.values()])
 
     def seat(self, stream: str, subject: str, created: str | None, wake: Callable[[], None]) -> Seat | None:

@@ -10,8 +10,8 @@ from ..errors import LookbackError, MessageNotFound
 from ..subjects import overlap, within
 
 FEW = 10_000
-"""The server is asked about several subjects only if the stream has at most this many. It visits each of them
-for the reply, and publishers wait meanwhile."""
+"""Maximum subjects of a stream for a request about several of them. The server visits each subject for the
+reply, and publishers wait meanwhile."""
 NAMED = 6
 """Subjects listed in a sentence."""
 
