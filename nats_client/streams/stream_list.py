@@ -279,8 +279,8 @@ async def list_subjects(
 ) -> Subjects:
     """Subjects of `stream` that match `pattern`, from as many replies as needed. Each reply blocks
     publishers, so there is a pause between two, as long as the last one took. `progress` is called with the
-    number of subjects counted so far and in all. Raises TooManySubjects if the stream has more than `most` subjects, a
-    number that the server reports without counting, and RequestFailed."""
+    number of subjects counted so far and in all. Raises TooManySubjects if the stream has more than `most`
+    subjects, a number that the server reports without counting, and RequestFailed."""
     state = (await connection.infos.ask(stream))["state"]
     _check_total(stream, int(state.get("num_subjects") or 0), most)
     for _ in range(MOST_TRIES):
