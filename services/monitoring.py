@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 FAILURES = (OSError, http.client.HTTPException, ValueError)
-"""What read() raises."""
+"""The exceptions that read() raises."""
 
 
 def read(url: str, path: str, timeout: float) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class SignIn:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a sign-in permits right now."""
+    """The state of a sign-in right now: its role and groups, or why it is not valid."""
 
     role: Role | None
     groups: tuple[str, ...]

@@ -11,7 +11,7 @@ const LONGEST_WAIT = 10_000;
 const SILENT = 12_000; // ms without a frame after which the connection is taken for dead; the server sends one each 5 s
 const SEEN_AGAIN = 4_000; // the same, when a hidden tab is seen again
 const ASK_AGAIN = 1_500; // ms after which an unanswered report of a missing frame is repeated
-const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which charts come with the refresh
+const BLOCKED_AFTER = 6_000; // ms without the websocket, while Streamlit's own works, after which it counts as blocked
 const ANSWERED = 20_000; // ms after which a question fails without an answer
 const REPORT_EVERY = 16; // frames between two reports of what was drawn
 const [NO_TICKET, REPLACED] = [4401, 4409];
@@ -60,7 +60,7 @@ export class Channel {
     this.send({ hide: number });
   }
 
-  // What the viewer did to an element.
+  // Send the viewer's action on an element to the server.
   say(number, said) {
     this.send({ to: number, said });
   }

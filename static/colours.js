@@ -3,7 +3,7 @@
 const COLOURS = [
   "#4c7bd9", "#7a5cc0", "#0f8aa3", "#a07b45", "#cc68a8", "#5c9aa8", "#8a6fd1", "#7d8b93", "#b0763f", "#3f7f93",
 ];
-// Words that people use for states and levels. What they mean to an operator decides the colour.
+// Common words for states and levels. Their meaning to an operator decides the colour.
 const WORDS = {
   "#3f9a5a": "run running ok up on open ready active online healthy started working available passing success true",
   "#9aa4a8": "idle off stopped standby closed inactive paused none unknown offline disabled false debug trace",

@@ -1,4 +1,4 @@
-// Marks of events in all time charts of the page: elements below what Plotly draws, placed from its axes. A comparison
+// Marks of events in all time charts of the page: elements below Plotly's drawing, placed from its axes. A comparison
 // has none, because a place on its axis stands for several times.
 
 import { apart } from "./apart.js";
@@ -52,7 +52,7 @@ export function addMarks(chart, { above = false } = {}) {
   layer.strip = above ? STRIP : 0;
   layers.set(chart, layer);
   if (above) chart.plot.append(layer);
-  else chart.plot.prepend(layer); // also below what Plotly shows at the pointer
+  else chart.plot.prepend(layer); // also below Plotly's tip at the pointer
   for (const event of ["plotly_afterplot", "plotly_relayout"]) chart.plot.on?.(event, () => placeMarks(chart));
   chart.plot.addEventListener("pointermove", ({ clientX }) => point(chart, clientX));
   chart.plot.addEventListener("pointerleave", () => point(chart, null));

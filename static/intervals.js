@@ -1,4 +1,4 @@
-// What charts of intervals have in common. components/charts/intervals.py sends it.
+// Shared by charts of intervals: their axis and gaps. components/charts/intervals.py sends them.
 
 import { span } from "./axis.js";
 

@@ -73,7 +73,7 @@ function leftBehind(data) {
   return { chart, stale: chart.parent.isConnected && chart.sender === sender && number <= chart.number };
 }
 
-// The same chart for numbers from another source; the caller sets what receive() does.
+// The same chart for numbers from another source, which the caller puts into it.
 export async function chartIn(parentElement, config) {
   const chart = new Chart(parentElement);
   chart.setRange = () => {}; // this source has no finer bins

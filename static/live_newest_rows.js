@@ -1,4 +1,4 @@
-// The newest rows as they come; they can be held and searched. components/tables/newest_rows.py sends them.
+// The newest rows as they arrive; they can be held and searched. components/tables/newest_rows.py sends them.
 
 import { define } from "./element.js";
 import { HELD, HeldRows } from "./held_rows.js";

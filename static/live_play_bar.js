@@ -36,7 +36,7 @@ const ICONS = {
   forward: "M4 3v10l7-5zM11.4 3H13v10h-1.6z",
 };
 const HEIGHT = 100; // of the density, in its own units
-const TELL_EVERY = 250; // ms between two steps that are sent, so that a held key queues no runs of the page
+const TELL_EVERY = 250; // minimum ms between two steps sent, so that a held key queues no reruns of the page
 const TYPED = "input, textarea, select, button, a, summary, [contenteditable], [role=slider], [role=radio], [role=option], [role=tab], [role=grid], [role=textbox], [role=dialog]";
 
 function icon(name) {

@@ -43,7 +43,7 @@ function drawn() {
   return svg;
 }
 
-// A line from zero up to its greatest value. A single point is a level line.
+// A line from zero up to its greatest value. A single point is drawn as a horizontal line.
 function course(svg, points) {
   const state = points.join(" ");
   if (svg.state === state) return;

@@ -105,7 +105,7 @@ class Line {
 // "fact", "fact0", …, "fact10"
 const byNumber = (one, other) => Number(one.slice(4) || -1) - Number(other.slice(4) || -1);
 
-// Text, bold where it stands in a list. Names come from NATS: data, not markup.
+// Texts; an entry that is a list is bold. Names come from NATS: data, not markup.
 const pieces = (list) => list.map((piece) => (Array.isArray(piece) ? made("b", piece[1] ?? "", piece[0]) : piece));
 
 function draw(component) {
