@@ -355,8 +355,8 @@ class Client:
     ) -> StoredPage:
         """A page of the messages that `stream` holds and that match `subject`, a filter as in feed(): the
         `most` newest up to the sequence `upto`, or the `most` from the sequence `start` on; without either,
-        the newest. `most` is at most 200. A page may be shorter, because it ends after 8 MB of payload or
-        3 s; its `low` and `high` are the sequences that it covers. Nothing is taken from a work queue.
+        the newest. `most` is at most 200. A page may be shorter: it ends after 8 MB of payload or 3 s. Its
+        `low` and `high` are the sequences that it covers. Nothing is taken from a work queue.
 
         Raises SubjectError, StreamNotFound, NotPermitted, RequestFailed.
         """

@@ -26,8 +26,8 @@ MOST_REVISIONS = 64
 
 def filter_of(bucket: str, key: str, config: Mapping[str, Any]) -> str:
     """The filter for `key` (">" for all keys) in `bucket`, whose stream has this `config`. With a mirror or
-    sources, it matches any bucket name: subjects keep the name of the bucket they were written to, unless a
-    transform changes it, and a mirror of a mirror does not tell which bucket that was (ADR-8)."""
+    sources, it matches any bucket name. Subjects then keep the name of the bucket they were written to,
+    unless a transform changes it, and a mirror of a mirror does not report that name (ADR-8)."""
     return f"$KV.{'*' if config.get('mirror') or config.get('sources') else bucket}.{key}"
 
 

@@ -1,9 +1,9 @@
 """The values of a bucket as of an earlier time, as far as its history reaches.
 
-A bucket keeps the newest revisions of each key, at most 64. All that it keeps is read once, by the consumer
-that feeds have, which then ends. The value as of a time is the newest revision that was stored before it.
-Whether a key whose revisions are all later was there before is known only if nothing of it can have been
-removed.
+A bucket keeps the newest revisions of each key, at most 64. All of them are read once, by the same kind of
+consumer as for a feed, which then ends. The value as of a time is the newest revision that was stored before
+it. If all kept revisions of a key are later, the key certainly did not exist before only if none of its
+revisions can have been removed.
 """
 
 import asyncio
@@ -33,30 +33,30 @@ ALL = pd.Timedelta(36_500, unit="D")
 
 @dataclass
 class _Key:
-    """What the bucket keeps of one key."""
+    """The revisions of one key that the bucket keeps."""
 
     first: int
     """When the oldest revision was stored, ns since the epoch, UTC."""
     certain: bool
-    """True if there surely was no earlier one."""
+    """True if there certainly was no earlier revision."""
     removed: bool
-    """True if the oldest one has removed those before it."""
+    """True if the oldest revision is a purge, which removes all earlier ones."""
     count: int = 0
     stored: list[int] = field(default_factory=list)
-    """When each revision before the end was stored."""
+    """When each revision before the end was stored, ns since the epoch, UTC."""
     revisions: list[Entry] = field(default_factory=list)
     """The revisions before the end, oldest first."""
     ascends: bool = True
-    """False if the server's clock was set back between two of them."""
+    """False if the server's clock was set back between two of these revisions."""
 
     def before(self, moment: int) -> list[Entry]:
-        """The revisions stored before that time, oldest first."""
+        """The revisions stored before `moment` (ns since the epoch, UTC), oldest first."""
         if self.ascends:
             return self.revisions[: bisect_left(self.stored, moment)]
         return [each for each, stored in zip(self.revisions, self.stored, strict=True) if stored < moment]
 
     def newest(self, moment: int) -> Entry | None:
-        """The last of those."""
+        """The last revision of before(); None if there is none."""
         if self.ascends:
             at = bisect_left(self.stored, moment)
             return self.revisions[at - 1] if at else None
@@ -64,25 +64,25 @@ class _Key:
 
 
 class _Whole(BucketConsumer):
-    """Reads all messages that the bucket has at the first look, and ends."""
+    """Reads all messages that the bucket has at the first fetch_info(), and ends."""
 
     async def fetch_info(self, *, deleted: bool = False) -> dict[str, Any]:
-        """Like that of BucketConsumer."""
+        """Like BucketConsumer.fetch_info; the first call also sets the last message to read."""
         info = await super().fetch_info(deleted=deleted)
         if self._until is None:
             self._until = int(info["state"]["last_seq"]) + 1
         return info
 
     def start_over(self, why: str) -> None:
-        """Like that of BucketConsumer; it then reads what the bucket has at the next look."""
+        """Like BucketConsumer.start_over; the next fetch_info() sets the last message to read."""
         self._until = None
         super().start_over(why)
 
 
 class PastBucket:
     """A bucket before the time `end` (ns since the epoch, UTC). Created by `Client.values`, and shared by all
-    who read it as of the same time. Thread-safe. It reads the bucket once; what is removed from it later
-    stays until it is closed, as when nobody reads it for some time."""
+    readers of the bucket as of the same time. Thread-safe. It reads the bucket once. Revisions that are later
+    removed from the bucket stay here until this is closed, after some time without a reader."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class PastBucket:
         self._task = loop.create_task(self._read(), name=f"bucket {bucket} then")
 
     def now(self) -> int:
-        """The time as of which it is."""
+        """The end, ns since the epoch, UTC."""
         return self.end
 
     def snapshot(self, moment: int | None = None) -> Values:
@@ -131,7 +131,8 @@ class PastBucket:
             return self._latest
 
     def history(self, key: str, moment: int | None = None) -> list[Entry]:
-        """The revisions of `key` that are kept and were stored before that time, oldest first."""
+        """The kept revisions of `key` that were stored before `moment` (ns since the epoch, UTC; by default
+        the end), oldest first."""
         moment = self.end if moment is None else moment
         with self._lock:
             held = self._keys.get(key)
@@ -143,8 +144,8 @@ class PastBucket:
 
     @property
     def kept_since(self) -> int | None:
-        """If revisions expire: from when on the bucket had them all as it was read, ns since the epoch, UTC;
-        what was stored before is gone. None if they do not expire."""
+        """The time before which revisions had expired when the bucket was read, ns since the epoch, UTC. None
+        if revisions do not expire, or if the bucket has not been read yet."""
         age = int(self._consumer.config.get("max_age") or 0)
         return self._read_at - age if age and self._done else None
 
@@ -232,7 +233,7 @@ class PastBucket:
             self._forget()
 
     def gone(self, count: int, start: int, end: int) -> None:
-        """A no-op: what is not kept is not known."""
+        """A no-op: revisions that the bucket does not keep are unknown anyway."""
 
     def back_to(self, seq: int, stored: int) -> None:
         """Start over, because revisions may be missing."""
@@ -276,7 +277,7 @@ class PastBucket:
             self._bytes -= sum(ENTRY_SIZE + len(key) + len(each.payload) for each in held.revisions)
 
     def _as_of(self, version: int, moment: int) -> Values:
-        """Needs the lock."""
+        """The values as of `moment`. The caller holds the lock."""
         found = {key: held.newest(moment) for key, held in self._keys.items()}
         entries = {key: entry for key, entry in found.items() if entry is not None}
         unknown = {key: held.first for key, held in self._keys.items() if self._is_unknown(held, moment)}
@@ -287,7 +288,7 @@ class PastBucket:
         return Values(self.bucket, version, entries, ask if self._left_out else None, unknown)
 
     def _is_unknown(self, held: _Key, moment: int) -> bool:
-        """True if the bucket may have had another revision of the key at that time."""
+        """True if the bucket may have had a revision of the key at `moment` that it no longer keeps."""
         if held.first < moment or held.certain:
             return False
         limits = self._consumer.config
@@ -296,7 +297,7 @@ class PastBucket:
         return full or expires or held.removed
 
     def _ask(self, key: str, moment: int) -> Entry | None:
-        """Request the revisions of a key that is not held."""
+        """Request the revisions of a key that is not held, and return the newest one before `moment`."""
         asked = key_history(self._connection, self.bucket, check_key(key))
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(asked, ASK_TIMEOUT), self._loop)
         try:
@@ -311,7 +312,7 @@ class PastBucket:
 
 @dataclass(frozen=True)
 class PlayedBucket:
-    """A bucket as of the moment of a playback. Equal ones are the same."""
+    """A bucket as of the moment of a playback. Objects for the same bucket and playback are equal."""
 
     past: PastBucket
     playback: Playback

@@ -65,7 +65,7 @@ class Values(Mapping[str, Any]):
     """A mapping of the keys of a bucket, in alphabetical order, to their values at one version. Immutable and
     thread-safe.
 
-    A value is decoded on each access, so changing a returned object or array affects nobody else. A missing
+    A value is decoded on each access, so changing a returned object or array affects no other reader. A missing
     key raises KeyNotFound, which is a KeyError and names the nearest key.
 
     If the bucket has more keys than may be held, the mapping is not `complete`. A key that is not held is
@@ -89,8 +89,8 @@ class Values(Mapping[str, Any]):
         self._ask = ask
         self._asked: dict[str, Entry | None] = {}
         self.unknown = unknown or {}
-        """Of an earlier time: the keys that the bucket has now and of which it is not known whether, and with
-        which value, they were there then; with the time at which their history begins, ns since the epoch,
+        """For values as of an earlier time: the keys that the bucket has now, but whose existence and value
+        at that time are unknown. Maps each to the time at which its history begins, ns since the epoch,
         UTC."""
 
     @property
@@ -149,9 +149,8 @@ class Values(Mapping[str, Any]):
         return found.value if found is not None and found.operation == "PUT" else default
 
     def entry(self, key: str) -> Entry:
-        """The newest revision of `key`. Raises KeyNotFound if the key does not exist, was deleted, or is not
-        known as of then, and
-        TooManyKeys if it is not held and cannot be requested."""
+        """The newest revision of `key`. Raises KeyNotFound if the key does not exist, was deleted, or is one
+        of `unknown`, and TooManyKeys if it is not held and cannot be requested."""
         found = self._find(key)
         if found is not None and found.operation == "PUT":
             return found

@@ -1,8 +1,8 @@
 """Keeps the values of a key-value bucket current, whatever happens to it.
 
-It uses the same consumer as feeds, which delivers every write. Removals that nothing announces (the bucket's
-TTL, a purge of the stream, a message deleted by an administrator) are found by requesting the stream's state
-every two seconds.
+It uses the same consumer as feeds, which delivers every write. Some removals come without a message: the
+bucket's TTL, a purge of the stream, a message deleted by an administrator. They are found by requesting the
+stream's state every two seconds.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class WatchHealth:
 
 class Watch:
     """Keeps the values of one bucket current. Created by `Client.values`, and shared by all readers of the
-    bucket. It is closed when nobody reads it for some time."""
+    bucket. It is closed after some time without a reader."""
 
     def __init__(
         self,
@@ -356,8 +356,8 @@ class Watch:
 
     def _find_gone(self, first: int, caught_up: bool) -> list[str]:
         """Keys whose revision the stream no longer holds. Until the watch has caught up, a newer revision may
-        still arrive. If it has not by the next check, it never will: the stream's last message may be gone,
-        too."""
+        still arrive. If none has arrived by the next check, none will: the stream's last message may also
+        have been removed."""
         gone = {
             key: entry.revision
             for key, entry in self._entries.items()

@@ -1,4 +1,4 @@
-"""Any message of a stream: pages of them in both directions, one in full, and text search over a stretch.
+"""The stored messages of a stream: pages in both directions, single messages, and text search over a stretch.
 
 Imports connection, decoding, errors, memory, sql and streams.
 """

@@ -1,4 +1,4 @@
-"""What one message says: its value as a tree, what differs from another one, and its bytes in hex."""
+"""The content of one message: its value as a tree, its differences from another one, and its bytes in hex."""
 
 import datetime as dt
 import json
@@ -13,35 +13,35 @@ from ..decoding.unpacked import unpacked
 from .stored import StoredMessage, joined
 
 MOST_NODES = 2_000
-"""Values of a tree."""
+"""Maximum values of a tree."""
 MOST_CHILDREN = 200
-"""Of one object or array."""
+"""Maximum values shown of one object or array."""
 DEEPEST = 40
-"""Levels of a tree."""
+"""Maximum levels of a tree."""
 LONGEST = 1_000
-"""Characters of a value."""
+"""Maximum characters of a value."""
 MOST_FIELDS = 20_000
-"""Fields of a message that are compared."""
+"""Maximum fields of a message that are compared."""
 MOST_DIFFERENCES = 200
 AUTO = "auto"
 
 Node = tuple[int, str, str, str]
-"""Level, name, kind and text of a value. The text of an object or array is how many values it has. The kinds
-are "object", "array", "text", "number", "true or false", "nothing", "bytes", "time", and "more" for what was
-cut."""
+"""Level, name, kind and text of a value. The text of an object or array is its number of values. The kinds
+are "object", "array", "text", "number", "true or false", "nothing", "bytes", "time", and "more" in place of
+values that were cut."""
 Difference = tuple[str, str | None, str | None]
-"""The path of a field, and its value in the one message and in the other; None where it has none."""
+"""The path of a field, and its value in the first and in the second message; None if a message lacks it."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a payload says."""
+    """The decoded content of a payload."""
 
     taken_for: str
     """The name of the decoder that read it, "" if none did."""
     value: Any
     why: str
-    """Why it could not be read with the decoder that was asked for; part of a sentence, or empty."""
+    """Why the requested decoder could not read it; part of a sentence, or empty."""
     unpacked: bytes
     """The payload without compression."""
 
@@ -52,8 +52,8 @@ class Content:
 
 
 def content_of(message: StoredMessage, decoder: str) -> Content:
-    """What the payload of `message` says: read with `decoder`, or else as what it looks like. It is all
-    of the payload, also if the decoder reads the rows of an array in it."""
+    """Decode the payload of `message` with `decoder` or, if that fails, in the format that it appears to
+    have. The whole payload is decoded, even if `decoder` reads only the rows of an array in it."""
     decoder = reads_whole(decoder)
     if not message.payload:
         return Content("", None, "the payload is empty", b"")
@@ -69,7 +69,7 @@ def content_of(message: StoredMessage, decoder: str) -> Content:
             return Content(
                 decoder, read_value(message.payload, message.subject, headers, decoder), "", payload
             )
-        except Exception as error:  # a decoder of one's own may raise anything
+        except Exception as error:  # a user's own decoder may raise anything
             why = _said(error)
     try:
         name, value = taken_for(payload, lower)
@@ -79,7 +79,7 @@ def content_of(message: StoredMessage, decoder: str) -> Content:
 
 
 def tree(value: Any) -> list[Node]:
-    """The value and all that it contains, each before what it contains, at most MOST_NODES."""
+    """`value` and all values within it, parents first, at most MOST_NODES."""
     nodes: list[Node] = []
     _add(nodes, 0, "", value)
     if len(nodes) >= MOST_NODES:
@@ -88,8 +88,8 @@ def tree(value: Any) -> list[Node]:
 
 
 def differences(before: Any, after: Any) -> tuple[list[Difference], int]:
-    """The fields in which two values differ, by path, at most MOST_DIFFERENCES; and how many more there
-    are. Of each value the first MOST_FIELDS fields are compared."""
+    """The fields in which two values differ, by path, at most MOST_DIFFERENCES, and the number of further
+    differences. Only the first MOST_FIELDS fields of each value are compared."""
     one, other = dict(_fields(before)), dict(_fields(after))
     found: list[Difference] = []
     count = 0
@@ -104,7 +104,7 @@ def differences(before: Any, after: Any) -> tuple[list[Difference], int]:
 
 
 def hex_lines(payload: bytes) -> str:
-    """The bytes as people read them: place, sixteen bytes in hex, and those in ASCII, on each line."""
+    """A hex dump. Each line has the offset, sixteen bytes in hex, and the same bytes in ASCII."""
     lines = []
     for at in range(0, len(payload), 16):
         part = payload[at : at + 16]
@@ -165,7 +165,7 @@ def _scalar(value: Any) -> tuple[str, str]:
 
 
 def _cut(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode() if not text.isascii() else text  # half a pair of UTF-16
+    text = text.encode("utf-8", "replace").decode() if not text.isascii() else text  # lone surrogates
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
 
 

@@ -1,8 +1,8 @@
 """A page of the stored messages for which an expression is true, in both directions.
 
-Only reading tells which messages those are, so a page may have to read the whole stream: it is a search that
-ends when the page is full. Forward, it reads from a sequence on. Back, it reads ranges before a sequence,
-each four times as long as the one before, as stored.py does, until enough is found.
+Each message must be read to evaluate the expression, so a page may have to read the whole stream. It is a
+search that ends when the page is full. Forward, it reads from a sequence on. Backward, it reads ranges before
+a sequence until it has found enough, each four times as long as the previous one, as stored.py does.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from .search import MOST_SAMPLES, Checked, Search, Wanted
 from .stored import MOST_BYTES, Held, StoredMessage, held_of
 
 FIRST_RANGE = 1_000
-"""Sequences of the first range that a page that goes back reads."""
+"""Sequences in the first range of a page that is read backward."""
 FEW = 50_000
-"""Messages of a range up to which the next one is longer."""
+"""If a range has fewer messages than this, the next one is longer."""
 MANY = 200_000
-"""Messages of a range after which a shorter one is read in its place."""
+"""If a range has more messages than this, a shorter one is read in its place."""
 
 
 class FilteredPage(Search):
-    """A page that is being read. It is complete once it has ended as "done" or "full"; if it ended otherwise,
-    it has what was found up to there, and `low` and `high` say which sequences it covers."""
+    """A page that is being read. It is complete once it has ended as "done" or "full". If it ended otherwise,
+    it has the messages found until then. `low` and `high` are the sequences that it covers."""
 
     def __init__(
         self, connection: Connection, wanted: Wanted, *, start: int | None, upto: int, most: int
@@ -33,20 +33,20 @@ class FilteredPage(Search):
         sequence `upto`; fewer if they have more than MOST_BYTES of payload. Raises SqlError."""
         super().__init__(connection, wanted)
         self.held: Held | None = None
-        """What the stream held at the beginning; None before that is known."""
+        """The state of the stream when reading began; None until it is known."""
         self.low, self.high = 1, 0
-        """The page has all matches between these sequences; none yet while the first is greater."""
+        """The page has all matches from `low` to `high`. It covers nothing yet while `low` is greater."""
         self._start, self._upto, self._most = start, upto, most
         self._range = 1, 0  # sequences that are being read
-        self._in_range = 0  # messages of it that were read
-        self._recent: list[StoredMessage] = []  # the last of it that match
-        self._dropped = False  # whether there were more
-        self._bad: list[int] = []  # sequences of it that could not be decoded
+        self._in_range = 0  # messages read in this range
+        self._recent: list[StoredMessage] = []  # the newest matches in this range
+        self._dropped = False  # True if this range has more matches
+        self._bad: list[int] = []  # sequences in this range that could not be decoded
         self._samples: list[Malformed] = []
         self._dense = asyncio.Event()
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """A page has at most MOST_BYTES, and all matches of its range."""
+        """A no-op: a page has at most MOST_BYTES, and must keep all matches from `low` to `high`."""
 
     @property
     def older(self) -> bool:
@@ -60,7 +60,7 @@ class FilteredPage(Search):
 
     @property
     def progress(self) -> float:
-        """The part of the stream before or after the place that was read, 0 to 1."""
+        """Share that was read of the stream before or after the page's first sequence, 0 to 1."""
         if self.is_over or self.held is None:
             return float(self.is_over)
         start, end = self._range
@@ -94,7 +94,7 @@ class FilteredPage(Search):
             if not await self._read_range(start, end):
                 if self._status != "under way":
                     return
-                width = max(FEW, width // 16)  # they are denser here
+                width = max(FEW, width // 16)  # messages are denser here
                 continue
             found, dropped = _newest([*self._recent, *self._found], self._most)
             self._found = tuple(found)
@@ -111,7 +111,7 @@ class FilteredPage(Search):
             width *= 4 if self._in_range < FEW else 1
 
     async def _read_range(self, start: int, end: int) -> bool:
-        """Read the messages from `start` to `end`. False if that was given up."""
+        """Read the messages from `start` to `end`. False if reading was given up."""
         assert self.held is not None
         self._range = start, end
         self.scanned_to = start - 1
@@ -178,7 +178,7 @@ class FilteredPage(Search):
         self._fail(LookbackError("The stream was recreated while the page was read. Read it again."))
 
     def back_to(self, seq: int, stored: int) -> None:
-        """What was found after `seq` is delivered again."""
+        """Drop the messages found after `seq`, because they are delivered again."""
         if self._start is None:
             self._recent = [message for message in self._recent if message.seq <= seq]
             self._bad = [each for each in self._bad if each <= seq]
@@ -188,7 +188,7 @@ class FilteredPage(Search):
 
 
 def _newest(messages: list[StoredMessage], most: int) -> tuple[list[StoredMessage], bool]:
-    """The newest of the messages that fit on a page, and whether there are more."""
+    """The newest of `messages` that fit on a page, and True if some do not fit."""
     size = 0
     for count, message in enumerate(reversed(messages)):
         size += len(message.payload)

@@ -11,8 +11,8 @@ from .stored import StoredMessage
 
 def messages_frame(messages: Sequence[StoredMessage]) -> pd.DataFrame:
     """The messages, one per row, indexed by `_time` (when each was stored, UTC): `_subject`, `_seq`,
-    `_headers` (a JSON array of names and values), `payload` (text), and `payload_base64` for a payload that
-    is no text; each missing where it does not apply."""
+    `_headers` (a JSON array of names and values; missing without headers), and either `payload` (text) or,
+    if it is not UTF-8, `payload_base64`."""
     payloads = [_payload(message) for message in messages]
     columns = {
         "_subject": [message.subject for message in messages],

@@ -26,52 +26,53 @@ from .content import content_of
 from .stored import StoredMessage
 
 MOST_FOUND = 1_000
-"""Messages to find; then a search ends."""
+"""Maximum messages to find; then a search ends."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Bytes of their payloads."""
+"""Maximum bytes of their payloads; then a search ends."""
 LONGEST_TEXT = 1_000
-"""Characters to look for."""
+"""Maximum characters of the text to search for."""
 SLICE = 0.1
-"""Seconds in which messages are checked in one go. A stop waits no longer, and others get their turn."""
+"""Seconds of one round of checks. After each, a stop takes effect, and other searches get their turn."""
 AT_ONCE = 50
-"""Messages checked between two looks at the clock."""
+"""Messages checked between two readings of the clock."""
 MOST_AT_ONCE = 2_000
-"""Maximum of such messages for an expression without a text, which is faster for many at once."""
+"""The same for a search with an expression and no text, at most: expressions are faster for many at once."""
 MOST_SAMPLES = 10
 """Malformed messages kept, to show one of them."""
 LONGEST_WORK = 5.0
-"""Seconds that an expression may take in one go."""
+"""Maximum seconds that an expression may take in one round."""
 UNWATCHED = 10.0
-"""Seconds after which a search stops if nobody reads its status."""
+"""Seconds without a reader of `status` after which a search stops."""
 RETRY_AFTER = 0.5
-"""Seconds until a server that does not answer is asked again."""
+"""Seconds before a request is retried if the server did not answer it."""
 LOOK_EVERY = 0.25
 """Seconds between two checks of whether to continue."""
 
 T = TypeVar("T")
 _EACH = 400  # bytes of a message beside its content
 Status = Literal["under way", "done", "full", "stopped", "left", "failed"]
-"""Why it ended: all was read, enough was found, stop() was called, nobody read `status`, or an error."""
+"""Under way, or why it ended: everything was read, enough was found, stop() was called, `status` had no
+reader, or an error."""
 
 _workers = ThreadPoolExecutor(2, thread_name_prefix="search")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to search for. Equal objects are the same search."""
+    """The parameters of a search. Equal objects mean the same search."""
 
     stream: str
     subject: str | None
     """The filter, or several as in Pattern; None for all."""
     text: str
-    """In upper or lower case; in the subject, the headers, or the payload as text or as what was decoded."""
+    """The text to find, ignoring case, in the subject, the headers, or the payload as text or decoded."""
     start: int | None
-    """From when on, ns since the epoch, UTC; None for all that the stream holds."""
+    """Start of the search, ns since the epoch, UTC; None for the stream's first message."""
     end: int | None
-    """Until when, without that moment; None for the last message at the start of the search."""
+    """End of the search, ns since the epoch, UTC, exclusive; None for the last message as the search starts."""
     decoder: str
     where: str | None = None
-    """An expression as in feed(), which must be true as well; of several rows in one message, for one."""
+    """An expression as in feed(), which must also be true. If a message has several rows, for at least one."""
     names: tuple[str, ...] = ()
     """The names of subject tokens, for the expression."""
     time: str | None = None
@@ -87,13 +88,13 @@ class Checked:
     """How many were checked, from the first on."""
     found: list[StoredMessage] = field(default_factory=list)
     malformed: list[int] = field(default_factory=list)
-    """The sequences of those that could not be decoded for the expression."""
+    """Sequences of the messages that could not be decoded for the expression."""
     samples: list[Malformed] = field(default_factory=list)
-    """Some of them, up to MOST_SAMPLES."""
+    """Some of these messages, up to MOST_SAMPLES."""
 
 
 class Search:
-    """One search. It ends by itself if nobody reads `status` for UNWATCHED seconds. Thread-safe to read."""
+    """One search. It ends by itself if `status` has no reader for UNWATCHED seconds. Thread-safe to read."""
 
     def __init__(self, connection: Connection, wanted: Wanted) -> None:
         """Raises SqlError."""
@@ -101,11 +102,11 @@ class Search:
         self.scanned = 0
         """Messages that were checked."""
         self.scanned_to = 0
-        """The sequence of the last of them."""
+        """The sequence of the last message that was checked."""
         self.malformed = 0
         """Messages that could not be decoded for the expression, and are therefore not found."""
         self.sample: Malformed | None = None
-        """One of them."""
+        """One of these messages; None if there is none."""
         self.error: LookbackError | None = None
         """Why it failed."""
         self._status: Status = "under way"
@@ -115,10 +116,10 @@ class Search:
         self._connection = connection
         self._needle = wanted.text.casefold()
         self._filter = RowFilter(wanted.where, (), wanted.names) if wanted.where else None
-        self._malformed_to = 0  # the last of them
+        self._malformed_to = 0  # sequence of the last malformed message
         self._at_once = AT_ONCE
         self.last_read = time.monotonic()
-        """When somebody read `status` last, by the monotonic clock."""
+        """When `status` was last read, on the monotonic clock, in seconds."""
         self._stop = False
         self._waits_for: LookbackError | None = None
         self._ended = threading.Event()
@@ -129,7 +130,7 @@ class Search:
 
     @property
     def status(self) -> Status:
-        """Whether it is under way, or why it ended. Reading this keeps it going."""
+        """Under way, or why the search ended. Reading this keeps the search running."""
         self.last_read = time.monotonic()
         return self._status
 
@@ -140,20 +141,20 @@ class Search:
 
     @property
     def progress(self) -> float:
-        """The part of the stretch that was searched, 0 to 1."""
+        """Share of the stretch that has been searched, 0 to 1."""
         if self._status == "done":
             return 1.0
         return 0.0 if self._consumer is None else self._consumer.progress
 
     @property
     def is_over(self) -> bool:
-        """True once it has ended. Reading this does not keep it going."""
+        """True once the search has ended. Reading this does not keep it running."""
         return self._ended.is_set()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of the expression, in sentences: fields that no message had so far, and why it
-        has no value for some."""
+        """Sentences about the expression: which of its fields no message has had so far, and why it has no
+        value for some messages."""
         if self._filter is None or not self.scanned:
             return ()
         seen = self._filter.seen
@@ -164,8 +165,8 @@ class Search:
         return self._ended.wait(timeout)
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, on the client's thread, when more was searched or it has ended. Returns a function
-        that ends this."""
+        """Call `changed`, on the client's thread, whenever the search has advanced or ended. Returns a
+        function that removes the callback."""
         self._watchers = [*self._watchers, changed]
 
         def end() -> None:
@@ -175,13 +176,13 @@ class Search:
 
     @property
     def waits_for(self) -> LookbackError | None:
-        """Why it does not go on at the moment; None if it does."""
+        """Why the search cannot continue at the moment; None if it can."""
         if self._consumer is not None and self._consumer.phase == "reconnecting":
             return self._consumer.why
         return self._waits_for
 
     def stop(self) -> None:
-        """End it. What was found stays."""
+        """End the search. The messages found so far are kept."""
         self._stop = True
         if self._filter is not None:
             self._filter.stop()
@@ -190,12 +191,12 @@ class Search:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what was found."""
+        """Estimated bytes of the messages found."""
         return sum(map(_size_of, self._found))
 
     def shrink(self, nbytes: int, ceiling: int) -> None:
-        """Keep the first of what was found, up to `nbytes`, and end, because the process may hold at most
-        `ceiling` bytes."""
+        """Limit the messages found to `nbytes`, because the process may hold at most `ceiling` bytes. If more
+        were found, keep the first ones, and end."""
         self._most_bytes = max(SMALLEST, nbytes)
         if self.nbytes <= self._most_bytes:
             return
@@ -213,7 +214,7 @@ class Search:
         self._most_bytes = MOST_BYTES
 
     def drop(self) -> None:
-        """Release what was found: nobody looks at it, and memory is short."""
+        """Release the messages found, because they have no reader and memory is short."""
         self._stop = True
         self._keep([])
         self._status = "failed"
@@ -262,7 +263,7 @@ class Search:
         await consumer.run()
 
     async def _find_end(self) -> tuple[int, int]:
-        """The first sequence, and the one before which it ends."""
+        """The first sequence, and the sequence before which the search ends."""
         wanted = self.wanted
         state = (await self._connection.infos.ask(wanted.stream))["state"]
         until = int(state["last_seq"]) + 1
@@ -272,7 +273,7 @@ class Search:
         return (int(state["first_seq"]) if state["messages"] else until), until
 
     async def _answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` returns, once the server answers. Raises RequestRefused."""
+        """Call `ask` until the server answers, and return its result. Raises RequestRefused."""
         while True:
             try:
                 found = await ask()
@@ -333,7 +334,7 @@ class Search:
             return None
 
     def _take(self, checked: Checked, raw: Raw) -> None:
-        """Keep what was found among the first of the messages `raw`."""
+        """Add the matches in `checked`, the outcome for the first messages of `raw`."""
         for message in checked.found:
             if len(self._found) >= MOST_FOUND or self._bytes + len(message.payload) > self._most_bytes:
                 self._end("full")
@@ -348,7 +349,7 @@ class Search:
         self._bytes += len(message.payload)
 
     def _count(self, checked: Checked) -> None:
-        """Count the malformed ones. After a doubt some are checked again."""
+        """Count malformed messages, each once, although some are checked again after a doubt."""
         self.malformed += sum(seq > self._malformed_to for seq in checked.malformed)
         self._malformed_to = max([self._malformed_to, *checked.malformed])
         self.sample = next(iter([*filter(None, [self.sample]), *checked.samples]), None)
@@ -360,7 +361,7 @@ class Search:
             self._notify()
 
     def recreated(self) -> None:
-        """The stream is another one now: it has none of what was found."""
+        """Drop the messages found, because the stream is another one now and does not hold them."""
         self._keep([])
         self.scanned = self.scanned_to = self.malformed = self._malformed_to = 0
         self.sample = None
@@ -376,7 +377,7 @@ class Search:
         """Do nothing: room() sets no limit."""
 
     def back_to(self, seq: int, stored: int) -> None:
-        """Drop what was found after `seq`, because it is delivered again."""
+        """Drop the messages found after `seq`, because they are delivered again."""
         self._keep([message for message in self._found if message.seq <= seq])
 
     def _keep(self, found: list[StoredMessage]) -> None:
@@ -417,7 +418,7 @@ class Search:
         try:
             batch, samples, malformed = decode(raw, wanted.decoder, wanted.time, wanted.headers)
         except Exception as error:
-            if len(raw) > 1:  # one payload must not take the others with it
+            if len(raw) > 1:  # one bad payload must not spoil the others
                 return [seq for one in raw.split() for seq in self._filtered(one, checked)]
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             checked.malformed.append(raw.seq[0])
@@ -446,7 +447,7 @@ class Search:
         try:
             if needle in payload.decode().casefold():
                 return True
-            if needle.isascii() or b"\\u" not in payload:  # JSON may write what is not ASCII so
+            if needle.isascii() or b"\\u" not in payload:  # JSON may escape non-ASCII text
                 return False
         except UnicodeDecodeError:
             pass

@@ -1,9 +1,9 @@
-"""Any message that a stream holds, and pages of them in both directions.
+"""Reads any message that a stream holds, and pages of messages in both directions.
 
-All of it is read with `STREAM.MSG.GET`, as by_sequence.py does: it takes nothing from a work queue, needs no
-consumer, and the stream's leader answers, so that "there is no such message" is certain. The server finds the
-next match at or after a sequence, but not the one before it. So a page that goes back requests ranges
-before it, each four times as long as the one before, until enough is found.
+Everything is read with `STREAM.MSG.GET`, as in by_sequence.py. This takes nothing from a work queue and needs
+no consumer. The stream's leader answers, so "there is no such message" is certain. The server finds the next
+match at or after a sequence, but not the last match before one. So a page that is read backward requests
+ranges before a sequence until enough is found, each four times as long as the previous one.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from ..errors import MessageNotFound
 from ..streams.by_sequence import BYTES_UNDER_WAY, BySequence, ns
 
 MOST = 200
-"""Messages of one page."""
+"""Maximum messages of one page."""
 MOST_BYTES = 8 * 1024 * 1024
 """Bytes of payload after which a page ends, with at least one message."""
 LONGEST = 3.0
-"""Seconds after which a page ends where it is."""
+"""Seconds after which a page ends, even if it is not full."""
 FIRST_RANGE = 8
-"""Sequences of the first range that a page that goes back requests."""
+"""Maximum sequences in the first range of a page that is read backward."""
 PARTS = 16
 """Parts of a range that are read at the same time."""
 WHY = "that is how any of its messages is found."
@@ -41,20 +41,20 @@ class StoredMessage:
     subject: str
     payload: bytes
     headers: tuple[tuple[str, str], ...] = ()
-    """In the order in which they were sent, repeated names too."""
+    """Names and values, in the order in which they were sent. A name may occur more than once."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """What a stream holds."""
+    """The state of a stream."""
 
     first: int
-    """Its first sequence, and its last; the first is greater if it is empty."""
+    """Its first sequence; greater than `last` if the stream is empty."""
     last: int
     messages: int
     bytes: int
     created: str
-    """When it was created, as the server writes it; a stream that was recreated differs."""
+    """When it was created, as text from the server. It differs if the stream was recreated."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class StoredPage:
 
 
 class StoredMessages:
-    """Reads what one stream holds and one filter matches. Everything here runs on the client's loop."""
+    """Reads the messages of one stream that match a filter. Everything here runs on the client's loop."""
 
     def __init__(self, connection: Connection, stream: str, subject: str | None = None) -> None:
         """`subject`: one filter, or several as in Pattern; None for all."""
@@ -88,37 +88,38 @@ class StoredMessages:
         self._reader = BySequence(connection, stream, subject, WHY)
 
     async def held(self) -> Held:
-        """What the stream holds now. Raises StreamNotFound, RequestFailed."""
+        """The state of the stream now. Raises StreamNotFound, RequestFailed."""
         return held_of(await self._connection.infos.ask(self._stream))
 
     async def one(self, seq: int) -> StoredMessage:
-        """The message `seq`. Raises MessageNotFound, with what became of it, StreamNotFound, NotPermitted,
-        RequestFailed."""
+        """The message `seq`. Raises MessageNotFound, whose text explains why the stream does not hold it,
+        StreamNotFound, NotPermitted, RequestFailed."""
         if (found := await self._reader.get(seq)) is not None:
             return stored_message(found)
         held = await self.held()
         raise MessageNotFound(_what_became(self._stream, seq, held))
 
     async def at_time(self, moment: int) -> int:
-        """The sequence of the first message stored at or after `moment` (ns since the epoch, UTC); the one
-        after the last if there is none. Raises as one() does."""
+        """The sequence of the first message stored at or after `moment` (ns since the epoch, UTC). If there
+        is none, it is the sequence after the stream's last. Raises StreamNotFound, NotPermitted,
+        RequestFailed."""
         info = await self._connection.infos.ask(self._stream)
         return await self._reader.since(moment, info["state"])
 
     async def newest_before(self, moment: int) -> StoredMessage | None:
-        """The message before that one; None if there is none, or none was found in LONGEST seconds. Raises as
-        one() does."""
+        """The last match before the sequence at_time(`moment`); None if there is none, or none was found in
+        LONGEST seconds. Raises as at_time() does."""
         page = await self.back(await self.at_time(moment) - 1, 1)
         return page.messages[-1] if page.messages else None
 
     async def next_to(self, seq: int) -> tuple[int | None, int | None]:
-        """The sequences of the match before and of the one after `seq`; None where there is none, or none
-        was found in LONGEST seconds."""
+        """The sequences of the last match before `seq` and of the first match after it; None where there is
+        none, or none was found in LONGEST seconds."""
         before, after = await asyncio.gather(self.back(seq - 1, 1), self._reader.next_at(seq + 1))
         return before.messages[-1].seq if before.messages else None, int(after["seq"]) if after else None
 
     async def forward(self, start: int, most: int) -> StoredPage:
-        """Up to `most` messages from the sequence `start` on. Raises as one() does."""
+        """Up to `most` messages from the sequence `start` on. Raises as at_time() does."""
         info = await self._connection.infos.ask(self._stream)
         held, began = held_of(info), time.monotonic()
         at = low = max(held.first, start)
@@ -133,7 +134,7 @@ class StoredMessages:
         return StoredPage(tuple(map(stored_message, found)), low, min(at - 1, held.last), held)
 
     async def back(self, upto: int, most: int) -> StoredPage:
-        """The `most` newest messages up to the sequence `upto`. Raises as one() does."""
+        """The `most` newest messages up to the sequence `upto`. Raises as at_time() does."""
         held = await self.held()
         end = high = min(upto, held.last)
         began = time.monotonic()
@@ -144,7 +145,7 @@ class StoredMessages:
         while end >= held.first and len(found) < most and size < MOST_BYTES:
             start = max(held.first, end - width + 1)
             some = await self._within(start, end, max(width if width <= most else 0, 2 * most))
-            if some is None:  # they are denser here
+            if some is None:  # messages are denser here
                 width = max(most, width // 4)
                 continue
             found = some + found
@@ -152,7 +153,7 @@ class StoredMessages:
             end = start - 1
             if time.monotonic() - began > LONGEST:
                 break
-            # A round with large messages is not followed by one with many of them.
+            # If the messages are large, the next range must not hold many of them.
             large = size // max(1, len(found)) * most > MOST_BYTES
             if (not large and len(some) * 4 < width) or width < most:
                 width *= 2 if large else 4
@@ -209,7 +210,7 @@ def _size(answer: dict[str, Any]) -> int:
 
 
 def held_of(info: dict[str, Any]) -> Held:
-    """What a stream holds, by the server's `STREAM.INFO`."""
+    """The state of a stream, from its `STREAM.INFO`."""
     state = info["state"]
     first, last = int(state["first_seq"]), int(state["last_seq"])
     count = int(state["messages"])

@@ -51,8 +51,8 @@ QueryState = Literal["waiting", "receiving", "done", "failed", "stopped"]
 
 
 class Query:
-    """One query of a service and its result so far. Created by `Client.query`. Thread-safe. It is closed when
-    nobody reads it for some time."""
+    """One query of a service and its result so far. Created by `Client.query`. Thread-safe. It is closed
+    after some time without a reader."""
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ class Query:
     # -- on the client's loop ----------------------------------------------------------------------------
 
     async def close(self, why: str = "") -> None:
-        """Stop it and drop its rows. `why` is the reason in the log and in the error of later readers; empty
-        if the caller has what it needs."""
+        """Stop the query and drop its rows. `why` is the reason in the log and in the error of later readers;
+        empty if the caller is done with the rows."""
         await end_tasks([self._task])
         if why:
             _log.info("query of %s: closed (%s)", self.subject, why)

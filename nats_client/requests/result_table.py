@@ -89,7 +89,7 @@ class Rows:
         self._ceiling = why
 
     def drop(self, why: str) -> None:
-        """Drop all rows. `why` is for those who read them later."""
+        """Drop all rows. `why` is the reason in the error of later readers."""
         with self._reading, self._adding:
             self._dropped = True
             self._why_dropped = why
@@ -129,8 +129,8 @@ def together(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def with_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame`, with columns of text that are all ISO 8601 times parsed into times, since JSON has no time
-    type."""
+    """`frame` with each text column parsed into times (UTC) if all its values are ISO 8601 times, because
+    JSON has no time type."""
     times: dict[str, pd.Series] = {}
     for name, column in frame.items():
         if isinstance(column.dtype, pd.StringDtype):
@@ -168,7 +168,7 @@ def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _of_arrow(body: bytes) -> pa.Table:
     table = pa.ipc.open_stream(body).read_all()
-    table.validate(full=True)  # read_all checks no offsets, and wrong ones read foreign memory
+    table.validate(full=True)  # read_all does not check offsets; wrong ones read other memory
     names: list[str] = []
     for name in table.column_names:
         unique, count = name, 1
