@@ -238,8 +238,8 @@ class Client:
     def playback(self, start: datetime, end: datetime) -> Playback:
         """A playback of the stretch from `start` to before `end`, two times with a time zone, rounded down to
         the millisecond. The playback stands at the start until its play() is called. Its feed() opens the
-        feeds that it plays. It ends when no reference to it is left. Raises LookbackError if `start` or `end`
-        is not such a time, if `end` is in the future, or if `start` is not before `end`."""
+        feeds that it plays. The playback ends when no reference to it is left. Raises LookbackError if
+        `start` or `end` is not such a time, if `end` is in the future, or if `start` is not before `end`."""
         first, last = _stored_before(start, "start"), _stored_before(end)
         if first >= last:
             raise LookbackError(f"The stretch from {start} to {end} ends before it starts.")
@@ -358,7 +358,8 @@ class Client:
         the newest. `most` is at most 200. A page may be shorter: it ends after 8 MB of payload or 3 s. Its
         `low` and `high` are the sequences that it covers. Nothing is taken from a work queue.
 
-        Raises SubjectError, StreamNotFound, NotPermitted, RequestFailed.
+        Raises SubjectError, StreamNotFound, NotPermitted, RequestFailed; LookbackError if `upto` or `start`
+        is not a sequence.
         """
         name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
         most = max(1, min(most, MOST_ON_PAGE))
@@ -387,8 +388,8 @@ class Client:
         Each message must be read to evaluate `where`. So the call returns at once, and the page is read in
         the background, however far that is, as long as a caller keeps reading its `status`.
 
-        Raises SubjectError, SettingsError, SqlError; LookbackError if 20 searches are under way. Later errors
-        are in its `error`.
+        Raises SubjectError, SettingsError, SqlError; LookbackError if `upto` or `start` is not a sequence, or
+        if 20 searches are under way. Later errors are in its `error`.
         """
         name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
         expression, _, names = checked_expressions(where, {}, pattern.names)
@@ -453,7 +454,8 @@ class Client:
         `end`. `where`, `decoder`, `time`, `headers`: as in feed().
 
         Raises SubjectError, SettingsError, SqlError; LookbackError if the text is empty without a `where`, or
-        longer than 1,000 characters, or 20 searches are under way. Later errors are in its `error`.
+        longer than 1,000 characters, if `start` or `end` is not a time with a time zone, or if 20 searches
+        are under way. Later errors are in its `error`.
         """
         name, pattern = check_stream_name(stream), parse_patterns(subject or ">")
         if not isinstance(text, str) or len(text) > LONGEST_TEXT or not (text or where):
@@ -675,7 +677,8 @@ class Client:
         return query
 
     def _count(self, holder: Holder) -> None:
-        """Count `holder` towards the memory ceiling, which may close it if nobody reads it."""
+        """Count `holder` towards the memory ceiling. When memory is short, it is closed if it has no
+        reader."""
         self._memory.join(holder, self._evict)
 
     def _evict(self, holder: Holder) -> None:

@@ -18,8 +18,8 @@ LookbackError
 │   ├── RequestRefused      the server refuses it, or the login does not permit it
 │   │   ├── NotPermitted    the login does not permit a subject
 │   │   └── MessageNotFound the stream holds no such message
-│   ├── NoResponders        nobody is subscribed to the subject
-│   ├── RequestTimeout      no reply in time, although somebody is subscribed
+│   ├── NoResponders        the subject has no subscriber
+│   ├── RequestTimeout      no reply in time, although there is a subscriber
 │   ├── ServiceError        the service replied with an error
 │   ├── AnswerBroken        chunks of a result are unreadable or missing
 │   └── AnswerTooLarge      a result has more rows or bytes than are kept
@@ -117,11 +117,11 @@ class MessageNotFound(RequestRefused):
 
 
 class NoResponders(RequestFailed):
-    """Nobody is subscribed to the subject of a request; NATS reports that at once."""
+    """The subject of a request has no subscriber; NATS reports that at once."""
 
 
 class RequestTimeout(RequestFailed):
-    """No reply came in time, although somebody is subscribed to the subject of the request."""
+    """No reply arrived in time, although the subject of the request has a subscriber."""
 
 
 class ServiceError(RequestFailed):
@@ -175,7 +175,7 @@ class SqlColumnError(SqlError, ColumnError):
 
 
 class SqlEnded(SqlError):  # noqa: N818 - an outcome
-    """The process of a query was ended by somebody else. The same query may be answered next time."""
+    """The process of a query was ended from outside. The same query may succeed next time."""
 
 
 class ThresholdError(LookbackError):

@@ -1,8 +1,8 @@
 """The memory ceiling of the process, for all feeds, queries and buckets of all clients together.
 
-Each holder (a feed, query or bucket) reports its size as it grows. Above the ceiling, holders that nobody has
-read for a minute are closed, least recently read first. Then the largest are shrunk to a common size, so that
-a holder with less than an equal share loses nothing.
+Each holder (a feed, query or bucket) reports its size as it grows. Above the ceiling, holders that had no
+reader for a minute are closed, least recently read first. Then the largest are shrunk to a common size, so
+that a holder with less than an equal share loses nothing.
 """
 
 import contextlib

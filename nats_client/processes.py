@@ -311,7 +311,7 @@ def bound(*, address_space: int, seconds: float, file_size: int) -> None:
     processor = math.ceil(seconds)
     for limit, soft, hard in (
         (resource.RLIMIT_AS, space := psutil.Process().memory_info().vms + address_space, space),
-        (resource.RLIMIT_CPU, processor, processor + 1),  # the soft limit sends SIGXCPU, the reason
+        (resource.RLIMIT_CPU, processor, processor + 1),  # SIGXCPU at the soft limit shows the reason
         (resource.RLIMIT_FSIZE, file_size, file_size),
         (resource.RLIMIT_CORE, 0, 0),
     ):

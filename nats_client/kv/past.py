@@ -1,9 +1,9 @@
 """The values of a bucket as of an earlier time, as far as its history reaches.
 
-A bucket keeps the newest revisions of each key, at most 64. All of them are read once, by the same kind of
-consumer as for a feed, which then ends. The value as of a time is the newest revision that was stored before
-it. If all kept revisions of a key are later, the key certainly did not exist before only if none of its
-revisions can have been removed.
+A bucket keeps the newest revisions of each key, at most 64. All kept revisions are read once, by the same
+kind of consumer as for a feed, which then ends. The value as of a time is the newest revision that was stored
+before it. A key may have existed at that time even if all its kept revisions are later. Its absence is
+certain only if none of its revisions can have been removed.
 """
 
 import asyncio

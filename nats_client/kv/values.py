@@ -65,8 +65,8 @@ class Values(Mapping[str, Any]):
     """A mapping of the keys of a bucket, in alphabetical order, to their values at one version. Immutable and
     thread-safe.
 
-    A value is decoded on each access, so changing a returned object or array affects no other reader. A missing
-    key raises KeyNotFound, which is a KeyError and names the nearest key.
+    A value is decoded on each access, so changing a returned object or array affects no other reader. A
+    missing key raises KeyNotFound, which is a KeyError and names the nearest key.
 
     If the bucket has more keys than may be held, the mapping is not `complete`. A key that is not held is
     then requested from the server when it is read; if that fails, TooManyKeys is raised. len() and iteration

@@ -69,10 +69,10 @@ class Wanted:
     start: int | None
     """Start of the search, ns since the epoch, UTC; None for the stream's first message."""
     end: int | None
-    """End of the search, ns since the epoch, UTC, exclusive; None for the last message as the search starts."""
+    """End of the search, exclusive, ns since the epoch, UTC; None for the last message when it starts."""
     decoder: str
     where: str | None = None
-    """An expression as in feed(), which must also be true. If a message has several rows, for at least one."""
+    """An expression as in feed(), which must also be true, for at least one row of a message."""
     names: tuple[str, ...] = ()
     """The names of subject tokens, for the expression."""
     time: str | None = None

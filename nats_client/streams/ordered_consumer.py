@@ -413,7 +413,7 @@ class Consumer(Reading):
                     await self._inbox.arrived.wait()
             self._inbox.arrived.clear()
             before, woke_at = woke_at, time.monotonic()
-            if seat.current_at() > self._current_at or woke_at - before > 2 * HEARTBEAT:  # suspended
+            if seat.current_at() > self._current_at or woke_at - before > 2 * HEARTBEAT:  # or suspended
                 progressed_at = woke_at
             if self._doubt:
                 why, doubted = self._doubt, True
@@ -563,7 +563,7 @@ class Consumer(Reading):
                     await asyncio.sleep(0)
                 if not self.pending:
                     self._current_at = time.monotonic()
-                if self.phase == "following":  # a replay arrives as fast as we read, without a pause
+                if self.phase == "following":  # a replay needs no pause: it arrives as fast as we read
                     await asyncio.sleep(GATHER)
             elif not client.is_connected:
                 raise DoubtError("the connection to the server was lost")
