@@ -21,6 +21,9 @@ _EPOCH = re.compile(r"-?\d{9,19}(?:\.\d{1,9})?")
 """Fewer digits may be a date in ISO 8601."""
 NANOSECONDS = 1e17
 """A time at least this large is in nanoseconds since the epoch."""
+MOST = 9.2e18
+"""A readable time is less than this many ns from the epoch, so that int64 holds it, in any time zone."""
+_EARLIEST, _LATEST = (pd.Timestamp(int(most), unit="ns", tz="UTC") for most in (-MOST, MOST))
 Truths = npt.NDArray[np.bool_]
 
 
@@ -105,7 +108,9 @@ def _times_in(texts: list[str], zone: str | None) -> tuple[Ints, Truths]:
         .str.strip()
         .str.replace(",", ".", regex=False)
     )
-    parsed = pd.to_datetime(written, utc=True, format="ISO8601", errors="coerce").dt.as_unit("ns")
+    parsed = pd.to_datetime(written, utc=True, format="ISO8601", errors="coerce")
+    # pandas reads times that int64 ns cannot hold, such as 9999-12-31, in another unit.
+    parsed = parsed.where((parsed > _EARLIEST) & (parsed < _LATEST)).dt.as_unit("ns")
     if zone is not None:
         bare = parsed.notna() & ~written.str.contains(_HAS_ZONE)
         local = parsed[bare].dt.tz_localize(None)
@@ -126,7 +131,7 @@ def _times_of(numbers: Floats) -> tuple[Ints, Truths]:
     unit: units differ by a factor of 1,000 and today is 1.7e9 s, so the bounds hold for centuries."""
     size = np.abs(numbers)
     scale = np.where(size < 1e11, 1e9, np.where(size < 1e14, 1e6, np.where(size < NANOSECONDS, 1e3, 1.0)))
-    readable = np.isfinite(numbers) & (size * scale < 9.2e18)
+    readable = np.isfinite(numbers) & (size * scale < MOST)
     held = np.where(readable, numbers, 0.0)
     # In two parts, because float64 cannot hold today's time to the nanosecond.
     whole = np.trunc(held)

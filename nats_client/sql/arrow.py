@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..table.columns import NumberColumn, TextColumn, TimeColumn
 from ..table.iso_times import ISO_TIME, MISSING, IsoTimes
@@ -23,6 +23,8 @@ OWN = ("_time", "_seq", "_subject")
 _ISO_MS = 1 + 2 * 3
 """The written form of a result's times: with `T`, three digits, and `Z`; see iso_times.py."""
 _NAMES = ("_time", "time")
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""Arrow's units of times."""
 
 Table: TypeAlias = Snapshot | Batch | pa.Table | pd.DataFrame
 """The kinds of table that SQL reads."""
@@ -184,17 +186,16 @@ class ResultRows:
     def snapshot(self, result: pa.Table, now: int) -> Snapshot:
         """The rows of `result`, ordered by its timestamp column `_time` or `time`.
 
-        Without such a column all rows have the time `now` (ns since the epoch, UTC). With it, rows without a
-        time are left out. Columns become numbers, texts and times. A number that float64 cannot hold is
-        rounded, an interval becomes its seconds, and any other value becomes text.
+        Without such a column all rows have the time `now` (ns since the epoch, UTC). With it, rows are left
+        out if they have no time, or one before 1677 or after 2262, which int64 ns cannot hold. Columns become
+        numbers, texts and times. A number that float64 cannot hold is rounded, an interval becomes its
+        seconds, and any other value becomes text. So does a column of times if int64 ns cannot hold one.
         """
         named = next((name for name in _NAMES if _is_time(result, name)), None)
         if named is not None:
-            times = result.column(named).combine_chunks()
-            if times.null_count:
-                result = result.filter(times.is_valid())
-                times = result.column(named).combine_chunks()
-            time = _ns(times)
+            time = _ns(result.column(named).combine_chunks())
+            if not (known := time != MISSING["ns"]).all():
+                result, time = result.filter(pa.array(known)), time[known]
             if len(time) > 1 and (time[1:] < time[:-1]).any():
                 order = np.argsort(time, kind="stable")
                 result, time = result.take(pa.array(order)), time[order]
@@ -228,10 +229,15 @@ class ResultRows:
             kind = array.type
         rows = slice(0, len(array))
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            times = TimeColumn(len(array))
-            times.data["ns"][rows] = _ns(array)
-            times.data["form"][rows] = np.where(times.data["ns"] == MISSING["ns"], 0, _ISO_MS)
-            return times.part(rows, 0)
+            ns = _ns(array)
+            missing = ns == MISSING["ns"]
+            if int(missing.sum()) == array.null_count:
+                times = TimeColumn(len(array))
+                times.data["ns"][rows] = ns
+                times.data["form"][rows] = np.where(missing, 0, _ISO_MS)
+                return times.part(rows, 0)
+            array = _time_texts(array)
+            kind = array.type
         if pa.types.is_interval(kind) or pa.types.is_duration(kind):
             array = _seconds(array)
             kind = array.type
@@ -276,7 +282,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _seconds(array: pa.Array) -> pa.Array:
     """Intervals and durations in seconds. A month is 30 days, as in DuckDB's epoch()."""
     if pa.types.is_duration(array.type):
-        return pa.array(array.cast(pa.duration("ns"), safe=False).cast(pa.int64()).to_numpy(False) / 1e9)
+        return pa.array(array.cast(pa.int64()).to_numpy(False) / _PER_SECOND[array.type.unit])
     parts = np.dtype([("months", "i4"), ("days", "i4"), ("ns", "i8")])
     held = np.frombuffer(array.buffers()[1], parts)[array.offset : array.offset + len(array)]
     seconds = 86_400.0 * (30 * held["months"].astype(np.int64) + held["days"]) + held["ns"] / 1e9
@@ -285,12 +291,22 @@ def _seconds(array: pa.Array) -> pa.Array:
 
 def _ns(array: pa.Array) -> Ints:
     """Times in ns since the epoch, UTC; MISSING["ns"] for a missing time or one beyond the range of ns."""
-    kind = array.type
-    if pa.types.is_date(kind):
+    if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("s"))
-    known = array.cast(pa.timestamp("ns", array.type.tz), safe=False) if array.type.unit != "ns" else array
-    ns: npt.NDArray[np.int64] = np.array(known.cast(pa.int64()).fill_null(MISSING["ns"].item()))
-    return ns
+    factor = 10**9 // _PER_SECOND[array.type.unit]
+    most = np.iinfo(np.int64).max // factor
+    held = np.array(array.cast(pa.int64()).fill_null(0))
+    known = array.is_valid().to_numpy(zero_copy_only=False) & (held >= -most) & (held <= most)
+    return np.where(known, np.where(known, held, 0) * factor, MISSING["ns"])
+
+
+def _time_texts(array: pa.Array) -> pa.Array:
+    """Times as texts in ISO 8601, UTC."""
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("s"))
+    written = array.cast(pa.int64()).cast(pa.timestamp(array.type.unit)).cast(pa.string())
+    exact = pc.replace_substring_regex(pc.replace_substring(written, " ", "T"), r"\.0+$", "")
+    return pc.binary_join_element_wise(exact, "Z", "")
 
 
 def _sequences(result: pa.Table) -> Ints:

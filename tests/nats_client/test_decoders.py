@@ -155,6 +155,30 @@ def test_unreadable_event_time() -> None:
     assert rows["_seq"].tolist() == [3]
 
 
+@pytest.mark.parametrize("zone", ["", "@Asia/Tokyo"])
+@pytest.mark.parametrize(
+    "far",
+    [
+        "9999-12-31T00:00:00Z",
+        "9999-12-31T23:59:59.999999-05:00",
+        "0001-01-01",
+        "1500-01-01 00:00",
+        "2262-04-12",
+    ],
+)
+def test_times_that_nanoseconds_cannot_hold(far: str, zone: str) -> None:
+    """A message whose own time is beyond int64 ns is malformed, whatever is beside it, and its neighbours are
+    rows. Where it is not the row's time, it is a text."""
+    payloads = [
+        b'{"t":"%s","v":%d}' % (time.encode(), n) for n, time in enumerate((far, "2026-12-01T00:00Z"))
+    ]
+    rows, malformed = frame(*payloads, time=f"t{zone}")
+    assert (rows["v"].tolist(), malformed) == ([1], 1)
+    assert frame(payloads[0], time=f"t{zone}")[1] == 1
+    rows, malformed = frame(*payloads)
+    assert (rows["t"].tolist(), malformed) == ([far, "2026-12-01T00:00Z"], 0)
+
+
 def test_text_decoder() -> None:
     """Text is the column value; what is not UTF-8 is malformed."""
     rows, malformed = frame("grüße".encode(), b"\xff", decoder="text")

@@ -149,6 +149,30 @@ def test_a_result_is_a_snapshot() -> None:
     assert frame["twice"].tolist() == [4.0, 2.0, 0.0]
 
 
+def test_times_that_nanoseconds_cannot_hold() -> None:
+    """A column with such a time becomes text, with each time as it is. A row whose own time is one is left
+    out, and its neighbours keep theirs."""
+    sql = (
+        "SELECT * FROM (VALUES (TIMESTAMP '2026-01-01 00:00:00.25', DATE '9999-12-31', "
+        "TIMESTAMPTZ '0001-01-01 00:00:00+00', 1), (NULL, '2026-01-01', '2026-01-01 00:00:00+00', 2)) "
+        "v(moment, day, zoned, n)"
+    )
+    far = ResultRows().snapshot(ask(sql, {}), START)
+    frame = far.frame()
+    assert far.columns == {"moment": "time", "day": "text", "zoned": "text", "n": "number"}
+    assert frame["day"].tolist() == ["9999-12-31T00:00:00Z", "2026-01-01T00:00:00Z"]
+    assert frame["zoned"].tolist() == ["0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]
+    for edge in ("9999-12-31", "1500-01-01", "2262-04-12", "1677-09-21", "infinity"):
+        found = ask(
+            f"SELECT * FROM (VALUES (TIMESTAMP '{edge}', 1), (TIMESTAMP '2026-01-01', 2)) v(_time, n)", {}
+        )
+        rows = ResultRows().snapshot(found, START)
+        assert rows.time.tolist() == [pd.Timestamp("2026-01-01").value], edge
+        assert rows.numbers("n").tolist() == [2], edge
+    long = pa.table({"d": pa.array([400 * 366 * 86_400_000_000, None], pa.duration("us"))})
+    assert ResultRows().snapshot(long, START).numbers("d")[0] == 400 * 366 * 86_400
+
+
 def test_ordinals_go_on_where_rows_are_added() -> None:
     """A result that has more rows at its end, or fewer at its start, keeps its generation; a changed one does
     not; codes of texts stay the same."""
