@@ -19,7 +19,6 @@ from functools import cache
 from typing import Any
 
 import nats.errors
-from aiohttp import ClientWebSocketResponse
 from nats.aio.client import Client as NatsPy
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -81,14 +80,13 @@ ATTRIBUTES: dict[type, dict[str, str]] = {
     },
     TcpTransport: {"_io_writer": "SECURITY: whether the connection has TLS; closes the socket"},
     WebSocketTransport: {"_ws": "closes the socket"},
-    ClientWebSocketResponse: {"_conn": "closes the socket"},
     Parser: {"buf": "received bytes not parsed yet", "state": "whether a message is incomplete"},
     Subscription: {"_id": "its sid on the wire", "_cb": "handles requests to an endpoint concurrently"},
     Service: {"_endpoints": "the endpoint that was just added"},
     Endpoint: {"_subscription": "its subscription"},
     Request: {"_msg": "its reply subject"},
 }
-"""Attributes of nats-py and aiohttp objects that are read or written here, and the reason."""
+"""Attributes of nats-py objects that are read or written here, and the reason."""
 
 CALLBACKS = (
     "error_cb",
@@ -116,13 +114,26 @@ class Violation(nats.errors.Error):
 
 @cache
 def check() -> None:
-    """Raises LookbackError if the installed nats-py or aiohttp lacks a name of METHODS or ATTRIBUTES, has it
-    with other parameters, or never calls that method."""
+    """Raises LookbackError if the installed nats-py lacks a name of METHODS or ATTRIBUTES, has it with other
+    parameters, or never calls that method."""
     wrong = [*_wrong_methods(), *_wrong_attributes()]
     if wrong:
         raise LookbackError(
-            f"The installed nats-py or aiohttp is not supported: {', '.join(wrong)}. No connection is made. "
-            "Install the versions in requirements.txt."
+            f"The installed nats-py is not supported: {', '.join(wrong)}. No connection is made. Install the "
+            "version in requirements.txt."
+        )
+
+
+@cache
+def check_websockets() -> None:
+    """Raises LookbackError if the installed aiohttp lacks the private name that closes a websocket. Loads
+    aiohttp, which takes longer than everything else, so it is for ws:// and wss:// only."""
+    from aiohttp import ClientWebSocketResponse
+
+    if "_conn" not in names_in(ClientWebSocketResponse):
+        raise LookbackError(
+            "The installed aiohttp is not supported: it has no ClientWebSocketResponse._conn. No connection "
+            "is made. Install the version in requirements.txt."
         )
 
 
@@ -204,10 +215,14 @@ class SafeNatsPy(NatsPy):
         self._ps = TappedParser(self, self.taps)
 
     async def connect(self, *args: Any, **options: Any) -> None:
-        """Like nats-py, but a callback that raises is only logged."""
+        """Like nats-py, but a callback that raises is only logged. Raises LookbackError if check_websockets()
+        does."""
         for name in CALLBACKS:
             if inspect.iscoroutinefunction(options.get(name)):
                 options[name] = _harmless(name, options[name])
+        servers = args[0] if args else options.get("servers", "")
+        if any(each.startswith("ws") for each in ([servers] if isinstance(servers, str) else servers)):
+            check_websockets()
         await super().connect(*args, **options)
 
     async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109 - nats-py's own signature

@@ -17,7 +17,7 @@ from tests.altered import altered, environment
 from tests.running import ROOT
 
 SECRET = "hush-hush"
-WAY_OUT = "Install the versions in requirements.txt."
+WAY_OUT = "Install the version in requirements.txt."
 PROGRAM = """
 import sys
 from nats_client import Client, Settings
@@ -30,53 +30,47 @@ UNTIL_INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r
 # What another version may look like: file, what is replaced in it, by what, and what is reported of it
 CHANGES = {
     "renamed": (
-        "nats/aio/client.py",
+        "aio/client.py",
         r"\b_connect_command\b",
         "_connect_line",
         "it has no Client._connect_command",
     ),
     "called by another name": (
-        "nats/aio/client.py",
+        "aio/client.py",
         r"self\._connect_command\(\)",
         "self._connect_line()",
         "it does not call Client._connect_command",
     ),
     "with a parameter": (
-        "nats/aio/client.py",
+        "aio/client.py",
         r"def _connect_command\(self\)",
         "def _connect_command(self, server=None)",
         "'_connect_command(self, server=None)', expected '_connect_command(self)'",
     ),
     "asynchronous": (
-        "nats/aio/client.py",
+        "aio/client.py",
         r"def _connect_command\(self\)",
         "async def _connect_command(self)",
         "'async _connect_command(self)', expected",
     ),
     "another name of the server": (
-        "nats/aio/client.py",
+        "aio/client.py",
         r"\b_current_server\b",
         "_server",
         "it has no Client._current_server",
     ),
     "another name of the writer": (
-        "nats/aio/transport.py",
+        "aio/transport.py",
         r"\b_io_writer\b",
         "_stream_writer",
         "it has no TcpTransport._io_writer",
     ),
-    "another parser": ("nats/protocol/parser.py", r"\bself\.state\b", "self.phase", "it has no Parser.state"),
+    "another parser": ("protocol/parser.py", r"\bself\.state\b", "self.phase", "it has no Parser.state"),
     "another service": (
-        "nats/micro/service.py",
+        "micro/service.py",
         r"\b_handle_request\b",
         "_handle",
         "has no Endpoint._handle_request",
-    ),
-    "another aiohttp": (
-        "aiohttp/client_ws.py",
-        r"\b_conn\b",
-        "_connection",
-        "it has no ClientWebSocketResponse._conn",
     ),
 }
 
@@ -144,14 +138,25 @@ def test_the_version_that_is_installed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
-    """A nats-py or aiohttp with a name missing, with other parameters, or with a method that it does not call
-    any more is refused in one sentence before it connects."""
-    file, pattern, by, expected = CHANGES[change]
-    package, _, name = file.partition("/")
-    packages = altered(tmp_path, package, name, pattern, by)
+    """A nats-py with a name missing, with other parameters, or with a method that it does not call any more
+    is refused in one sentence before it connects."""
+    name, pattern, by, expected = CHANGES[change]
+    packages = altered(tmp_path, "nats", name, pattern, by)
     with listening() as (address, received):
         said = tried(f"{scheme}://{address}", packages)
         assert expected in said
         assert WAY_OUT in said
         assert not said.startswith("connected")
         assert not received
+
+
+def test_another_aiohttp(tmp_path: Path) -> None:
+    """An aiohttp whose websockets cannot be closed is refused before it connects; without a websocket it is
+    not needed."""
+    packages = altered(tmp_path, "aiohttp", "client_ws.py", r"\b_conn\b", "_connection")
+    with listening() as (address, received):
+        said = tried(f"ws://{address}", packages)
+        assert "it has no ClientWebSocketResponse._conn" in said
+        assert WAY_OUT in said
+        assert not received
+        assert tried(f"nats://{address}", packages).startswith("connected")
