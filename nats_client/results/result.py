@@ -368,7 +368,9 @@ class Result(Derived):
 
     def _compute(self) -> None:
         moment = Moment()
-        taken = {name: each.take(moment) for name, each in self._inputs.items()}
+        # Once for each input, so that two tables of one bucket or query have the same version
+        read = {each: each.take(moment) for each in dict.fromkeys(self._inputs.values())}
+        taken = {name: read[each] for name, each in self._inputs.items()}
         now = self.now()
         state: Hashable = (
             tuple(state for state, _ in taken.values()),

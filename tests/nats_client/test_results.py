@@ -361,6 +361,22 @@ def test_results_count_towards_the_memory_ceiling() -> None:
     assert (closed.what, closed.why, closed.times) == ("closed", "the test ends", 1)
 
 
+def test_two_tables_of_one_input_have_one_version(results: Results) -> None:
+    """An input that is two tables of a statement is read once for both, even if it changes at every read."""
+
+    @dataclass(eq=False)
+    class Changing(Lines):
+        def take(self, moment: Moment) -> tuple[Hashable, Table]:
+            self.say(1.0)
+            return super().take(moment)
+
+    changing = Changing()
+    work = Query("SELECT (SELECT count(*) FROM a) - (SELECT count(*) FROM b) AS x", ("a", "b"), {})
+    found = results.get("", work, {"a": changing, "b": changing})
+    assert found.wait(30)
+    assert found.snapshot().numbers("x").tolist() == [0.0]
+
+
 def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """More different questions than a process may have are refused with a sentence."""
     monkeypatch.setattr(result_module, "MOST", 2)
