@@ -221,7 +221,10 @@ class SafeNatsPy(NatsPy):
             if inspect.iscoroutinefunction(options.get(name)):
                 options[name] = _harmless(name, options[name])
         servers = args[0] if args else options.get("servers", "")
-        if any(each.startswith("ws") for each in ([servers] if isinstance(servers, str) else servers)):
+        if any(
+            each.startswith(("ws://", "wss://"))
+            for each in ([servers] if isinstance(servers, str) else servers)
+        ):
             check_websockets()
         await super().connect(*args, **options)
 

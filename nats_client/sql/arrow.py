@@ -8,7 +8,6 @@ import numpy as np
 import orjson
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..table.columns import NumberColumn, TextColumn, TimeColumn
 from ..table.iso_times import ISO_TIME, MISSING, IsoTimes
@@ -301,12 +300,18 @@ def _ns(array: pa.Array) -> Ints:
 
 
 def _time_texts(array: pa.Array) -> pa.Array:
-    """Times as texts in ISO 8601, UTC."""
+    """Times as texts in ISO 8601, UTC, except DuckDB's `infinity` and `-infinity`: the greatest integer and
+    its negative."""
+    forever = np.iinfo(np.int64).max
     if pa.types.is_date(array.type):
-        array = array.cast(pa.timestamp("s"))
-    written = array.cast(pa.int64()).cast(pa.timestamp(array.type.unit)).cast(pa.string())
-    exact = pc.replace_substring_regex(pc.replace_substring(written, " ", "T"), r"\.0+$", "")
-    return pc.binary_join_element_wise(exact, "Z", "")
+        array, forever = array.cast(pa.timestamp("s")), 86_400 * np.iinfo(np.int32).max
+    held = np.array(array.cast(pa.int64()).fill_null(0))
+    endless = np.abs(held) == forever
+    times = np.where(endless, 0, held).view(f"datetime64[{array.type.unit}]")
+    texts = [f"{text.removesuffix('.000000')}Z" for text in np.datetime_as_string(times).tolist()]
+    for place in np.flatnonzero(endless).tolist():
+        texts[place] = "infinity" if held[place] > 0 else "-infinity"
+    return pa.array(texts, pa.string(), mask=array.is_null().to_numpy(zero_copy_only=False))
 
 
 def _sequences(result: pa.Table) -> Ints:

@@ -162,6 +162,18 @@ def test_times_that_nanoseconds_cannot_hold() -> None:
     assert far.columns == {"moment": "time", "day": "text", "zoned": "text", "n": "number"}
     assert frame["day"].tolist() == ["9999-12-31T00:00:00Z", "2026-01-01T00:00:00Z"]
     assert frame["zoned"].tolist() == ["0001-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]
+    for written, shown in (
+        ("TIMESTAMP 'infinity'", "infinity"),
+        ("TIMESTAMPTZ '-infinity'", "-infinity"),
+        ("DATE 'infinity'", "infinity"),
+        ("DATE '-infinity'", "-infinity"),
+        ("TIMESTAMP '294247-01-10'", "294247-01-10T00:00:00Z"),
+    ):
+        kind = written.partition(" ")[0]
+        found = ask(f"SELECT * FROM (VALUES ({written}), ({kind} '2026-01-01'), (NULL)) v(x)", {})
+        texts = ResultRows().snapshot(found, START).frame()["x"]
+        assert texts[:2].tolist() == [shown, "2026-01-01T00:00:00Z"], written
+        assert texts.isna().tolist() == [False, False, True]
     for edge in ("9999-12-31", "1500-01-01", "2262-04-12", "1677-09-21", "infinity"):
         found = ask(
             f"SELECT * FROM (VALUES (TIMESTAMP '{edge}', 1), (TIMESTAMP '2026-01-01', 2)) v(_time, n)", {}
