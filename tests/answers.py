@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import nats
+from tests.nats import connect_nats
 
 
 def answer(verb: str, **other: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def answering(url: str, answers: Mapping[str, list[Any]]) -> Iterator[None]:
     ready, loop = threading.Event(), asyncio.new_event_loop()
 
     async def serve() -> None:
-        client = await nats.connect(url)
+        client = await connect_nats(url)
 
         async def receive(message: Any) -> None:
             for each in answers[message.subject.rpartition(".")[2]]:

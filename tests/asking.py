@@ -21,6 +21,7 @@ from nats_client.connection.settings import Settings
 from nats_client.requests.content_types import ARROW, JSON
 from services.history.database import Database
 from services.history.service import History
+from tests.nats import connect_nats
 from tests.running import ROOT
 
 TIMEOUT = 30
@@ -135,7 +136,7 @@ async def connected(url: str | list[str], **login: Any) -> AsyncIterator[Client]
     async def quiet(_: Exception) -> None:
         pass
 
-    client = await nats.connect(
+    client = await connect_nats(
         url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet, **login
     )
     try:

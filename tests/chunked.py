@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import nats
 import pyarrow as pa
 
 from nats_client.connection.connection import end_tasks
+from tests.nats import connect_nats
 from tests.waiting import until
 
 SUBJECT = "history.query"
@@ -89,7 +89,7 @@ class Service:
 
     async def _run(self) -> None:
         self._main = asyncio.current_task()
-        self._connection = await nats.connect(self._url, error_cb=_quiet)
+        self._connection = await connect_nats(self._url, error_cb=_quiet)
         working: set[asyncio.Task[None]] = set()
 
         async def take(message: Any) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client as NatsClient
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from bench.viewer import Viewer
 from nats_client import Client, Feed, LookbackError, NamedFeed, Services
 from tests.answers import BAD
 from tests.cluster import Cluster
+from tests.nats import NatsPy
 from tests.publisher import Publisher
 from tests.running import App
 from tests.service import service
@@ -272,7 +272,7 @@ class Neighbour(Thread):
         node has confirmed it."""
         number = 0
         while not self.ended.is_set():
-            connection = NatsClient()
+            connection = NatsPy()
             try:
                 url = random.choice(self._cluster.urls)
                 await connection.connect([url], allow_reconnect=False, connect_timeout=2, error_cb=_quiet)

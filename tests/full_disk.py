@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import nats
 from playwright.sync_api import expect
 
 from tests.browser import chromium
 from tests.embedded import login
+from tests.nats import connect_nats
 from tests.running import app
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ def stored(data_dir: Path) -> int:
     """The last sequence of the demo's stream."""
 
     async def ask() -> int:
-        client = await nats.connect(**login(data_dir))
+        client = await connect_nats(**login(data_dir))
         try:
             return int((await client.jetstream().stream_info("METRICS")).state.last_seq)
         finally:

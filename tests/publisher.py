@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import nats.errors
 from nats.aio.client import Client
 
+from tests.nats import NatsPy
+
 
 class Publisher:
     """A context manager that publishes to `subjects` in turn, in its own thread, at most `rate` messages per
@@ -60,7 +62,7 @@ class Publisher:
     async def _publish(self) -> None:
         for url in itertools.cycle(self._urls):
             # One client per connection, because nats-py leaves sockets open when it reconnects.
-            client = Client()
+            client = NatsPy()
             try:
                 await client.connect(
                     [url], allow_reconnect=False, connect_timeout=1, ping_interval=1, error_cb=_quiet

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import nats
 from nats.micro import add_service
 from nats.micro.request import Request, ServiceError
 
+from tests.nats import connect_nats
 from tests.running import ROOT
 
 
@@ -45,7 +45,7 @@ async def _quiet(_: Exception) -> None:
 
 async def main(url: str, name: str, description: str) -> None:
     """Serve until killed."""
-    client = await nats.connect(url.split(","), max_reconnect_attempts=-1, error_cb=_quiet)
+    client = await connect_nats(url.split(","), max_reconnect_attempts=-1, error_cb=_quiet)
     counted = under_way = at_once = 0
     later: set[asyncio.Task[None]] = set()
 

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nats
 import psutil
 
 from bench.viewer import Audience
-from tests.nats import running_server
+from tests.nats import connect_nats, running_server
 from tests.running import app
 
 MESSAGES = 1_000_000
@@ -36,7 +35,7 @@ pathlib.Path({file!r}).write_text(json.dumps(result))
 
 async def publish(url: str) -> None:
     """As fast as the stream takes them: every thousandth waits for its acknowledgement."""
-    nc = await nats.connect(url)
+    nc = await connect_nats(url)
     js = nc.jetstream(timeout=30)
     for n in range(MESSAGES):
         subject, payload = f"s.{n % 10}", b'{"n": %d}' % (n % 1000)

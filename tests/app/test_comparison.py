@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import mean
 from typing import Any
 
-import nats
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 from websockets.asyncio.client import connect
@@ -26,6 +25,7 @@ from nats_client.connection.credentials import claims_of
 from tests.browser import fresh_context, pick
 from tests.comparison import PATIENCE, SIZE, SLOW, Comparison, newest_advances, token_of
 from tests.embedded import login
+from tests.nats import connect_nats
 from tests.node import node
 from tests.running import ROOT, App, app
 from tests.waiting import until
@@ -246,7 +246,7 @@ def test_publishes_only_while_it_is_looked_at(demo: App, context: BrowserContext
 
     def stored() -> int:
         async def main() -> int:
-            nc = await nats.connect(**login(data_dir))
+            nc = await connect_nats(**login(data_dir))
             try:
                 return int((await nc.jetstream().stream_info("COMPARISON")).state.last_seq)
             finally:

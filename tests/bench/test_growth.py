@@ -7,7 +7,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-import nats
 import pytest
 
 from bench import growth, latency, publisher
@@ -15,6 +14,7 @@ from bench.growth import Point
 from bench.measures import QUICK, drawn
 from bench.stage import nats_server
 from bench.viewer import Audience
+from tests.nats import connect_nats
 
 
 def test_publisher_fills_and_goes_on_and_tells_of_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_publisher_fills_and_goes_on_and_tells_of_lateness(monkeypatch: pytest.M
             nats_server() as url,
             publisher.publishing(url, "PACE", series=3, rate=50, rows=300) as own,
         ):
-            connection = await nats.connect(url)
+            connection = await connect_nats(url)
             jetstream = connection.jetstream()
             before = (await jetstream.stream_info("PACE")).state.messages
             await asyncio.sleep(1)

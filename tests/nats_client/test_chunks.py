@@ -57,25 +57,14 @@ def ended(client: Client, url: str, answer: Answer, **options: Any) -> Query:
     with service(url, answer):
         query = client.query(SUBJECT, {"sql": "SELECT 1"}, **options)
         assert query.wait(30)
-        if isinstance(query.error, NoResponders):
-            # Seen once: right after the service of the test before has gone, the server says so for this one.
-            query = client.query(SUBJECT, {"sql": "SELECT 1"}, **options)
-            assert query.wait(30)
     return query
 
 
 def flowing(client: Client, **options: Any) -> Query:
-    """A query whose rows are coming in. A service that has only just come up on a busy machine may let the
-    first one down."""
+    """A query whose rows are coming in."""
     query = client.query(SUBJECT, b"", **options)
-
-    def rows() -> int:
-        nonlocal query
-        if not query.rows and query.error is not None:
-            query = client.query(SUBJECT, b"", **options)
-        return query.rows
-
-    until(rows)
+    until(lambda: query.rows or query.error)
+    assert query.error is None
     return query
 
 

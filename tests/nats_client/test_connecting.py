@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 
 from nats_client import Client, Settings
 from services.accounts.claims import Key
 from tests.certificates import Certificates
 from tests.logins import Login, operator
-from tests.nats import numbered, running_server
+from tests.nats import connect_nats, numbered, running_server
 from tests.running import ROOT, free_port
 from tests.waiting import until
 
@@ -116,7 +115,7 @@ def filled(streams: Settings, services: Settings) -> Iterator[None]:
         if settings.tls_hostname:
             options["tls_hostname"] = settings.tls_hostname
         options["inbox_prefix"] = settings.inbox_prefix
-        return await nats.connect([settings.servers[-1]], allow_reconnect=False, connect_timeout=5, **options)
+        return await connect_nats([settings.servers[-1]], allow_reconnect=False, connect_timeout=5, **options)
 
     async def echo(message: Any) -> None:
         await message.respond(message.data)

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from nats_client import Client, Settings
 from nats_client.connection.connection import Connection
+from nats_client.connection.patched_nats import SafeNatsPy
 from services import program
-from tests.nats import NatsServer
+from tests.nats import NatsPy, NatsServer, connect_nats
 from tests.waiting import until
 
 BLOCKS = (
@@ -104,7 +105,7 @@ def test_programs_answer_after_any_request(server: NatsServer) -> None:
 
     async def work() -> None:
         connected = await program.connect(Settings(url=server.url), "x", logging.getLogger("x"))
-        asker = await nats.connect(server.url)
+        asker = await connect_nats(server.url)
         try:
             service = await nats.micro.add_service(connected, name="echo", version="1.0.0")
             await service.add_endpoint(name="echo", handler=lambda request: request.respond(request.data))
@@ -240,6 +241,35 @@ def test_late_pong(caplog: pytest.LogCaptureFixture) -> None:
             await client.flush(20)
             await client.flush(20)
             assert connection.reconnects == 0
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("kind", [SafeNatsPy, NatsPy])
+def test_flush_comes_after_what_was_sent(kind: type[SafeNatsPy | NatsPy]) -> None:
+    """The PING of a flush follows the commands before it, so that they are in effect when the PONG arrives,
+    in the product and in the programs of these tests. With nats-py alone it precedes them."""
+
+    async def work() -> None:
+        received: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(INFO)
+            while line := await reader.readline():
+                received.append(line)
+                if line == b"PING\r\n":
+                    writer.write(b"PONG\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            client = kind()
+            await client.connect(f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+            received.clear()
+            await client.subscribe("a")
+            await client.publish("b", b"x")
+            await client.flush()
+            assert received == [b"SUB a  1\r\n", b"PUB b  1\r\n", b"x\r\n", b"PING\r\n"]
+            await client.close()
 
     asyncio.run(work())
 

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from tests.embedded import login, vended_login
+from tests.nats import connect_nats
 from tests.services.stand_ins import App
 
 API = "$JS.data.API"
@@ -270,7 +271,7 @@ async def connected(options: dict[str, Any], data_dir: Path = Path()) -> AsyncIt
     async def on_error(error: Exception) -> None:
         errors.put_nowait(str(error))
 
-    client = await nats.connect(**options, allow_reconnect=False, error_cb=on_error)
+    client = await connect_nats(**options, allow_reconnect=False, error_cb=on_error)
     try:
         yield Person(client, options["inbox_prefix"], errors, data_dir)
     finally:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from nats.micro import add_service
 
@@ -23,7 +22,7 @@ from services.nats_server.server import Ports
 from services.workflow import STREAM, Workflow
 from tests.asking import ask, asked, connected, tables
 from tests.embedded import login, server_with_accounts, settings
-from tests.nats import numbered
+from tests.nats import connect_nats, numbered
 from tests.waiting import until
 
 LARGE = "SELECT i, repeat('x', 200) AS text FROM range({}) AS t(i)"
@@ -118,7 +117,7 @@ def test_services_are_found(data_dir: Path, dashboard: Client) -> None:
     """A search from APP finds all services of SERVICES, including several instances of one name."""
 
     async def main() -> None:
-        clients = [await nats.connect(**login(data_dir, "services")) for _ in range(3)]
+        clients = [await connect_nats(**login(data_dir, "services")) for _ in range(3)]
         try:
             for number, client in enumerate(clients):
                 await add_service(client, name=f"tester-{number // 2}", version="1.0.0")
@@ -158,7 +157,7 @@ def test_replay(data_dir: Path, ports: Ports, user: Any) -> None:
     stream = f"BIG_{user}"
 
     async def fill() -> None:
-        client = await nats.connect(**login(data_dir))
+        client = await connect_nats(**login(data_dir))
         try:
             js = client.jetstream()
             await js.add_stream(name=stream, subjects=[f"{stream}.>"])

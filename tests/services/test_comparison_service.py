@@ -21,7 +21,7 @@ from services.comparison import service as comparison
 from services.comparison.service import Publisher, Wish
 from services.embedded import embedded
 from tests.embedded import login
-from tests.nats import NatsServer
+from tests.nats import NatsPy, NatsServer, connect_nats
 from tests.waiting import until
 
 ORIGIN = "http://127.0.0.1:1"
@@ -37,8 +37,8 @@ def talk(
     async def main() -> None:
         async with embedded([ORIGIN]):
             app, data = (
-                await nats.connect(**login(data_dir, "dashboard")),
-                await nats.connect(**login(data_dir)),
+                await connect_nats(**login(data_dir, "dashboard")),
+                await connect_nats(**login(data_dir)),
             )
             try:
                 await until_served(app)
@@ -144,7 +144,7 @@ def test_token_reads_this_stream_from_a_web_page(data_dir: Path, monkeypatch: py
         assert answer["port"]
         assert 0 < answer["lives"] <= 301
         assert answer["inbox_prefix"] == f"_INBOX_app.{claims_of(answer['jwt'])['name']}"
-        plain = Client()
+        plain = NatsPy()
         try:
             with pytest.raises(nats.errors.Error, match="Authorization Violation"):
                 await plain.connect(

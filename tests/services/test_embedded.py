@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import nats
 import psutil
 import pytest
 from nats.js import JetStreamContext
@@ -23,6 +22,7 @@ from nats.js import JetStreamContext
 from services.embedded import ServerError, embedded
 from services.nats_server import server as nats_server
 from tests.embedded import login
+from tests.nats import connect_nats
 from tests.running import free_port
 from tests.services.stand_ins import App, is_alive, wait_for
 
@@ -34,7 +34,7 @@ def ask(data_dir: Path, question: Callable[[JetStreamContext], Awaitable[T]]) ->
     """The reply of the server's JetStream, over a separate connection."""
 
     async def main() -> T:
-        nc = await nats.connect(**login(data_dir), connect_timeout=5)
+        nc = await connect_nats(**login(data_dir), connect_timeout=5)
         try:
             return await question(nc.jetstream())
         finally:

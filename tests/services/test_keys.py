@@ -25,7 +25,7 @@ from services.accounts.roles import load_roles
 from services.embedded import ServerError, embedded
 from services.nats_server import server as nats_server
 from tests.embedded import login, server_with_accounts, vended, vended_login
-from tests.nats import end, running_server
+from tests.nats import NatsPy, connect_nats, end, running_server
 from tests.node import node
 from tests.running import ROOT, app
 from tests.services.stand_ins import App
@@ -39,7 +39,7 @@ def talk(options: dict[str, Any], subject: str) -> bytes:
     """The reply to a request. Raises nats-py's error if the login is refused."""
 
     async def main() -> bytes:
-        client = Client()
+        client = NatsPy()
         try:
             await client.connect(**options, allow_reconnect=False, error_cb=quiet)
             return (await client.request(subject, timeout=30)).data
@@ -190,7 +190,7 @@ def test_roles_change_while_the_server_runs(
     subject = "$JS.data.API.STREAM.INFO.METRICS"
 
     async def connected(options: dict[str, Any]) -> tuple[Client, list[str], asyncio.Event]:
-        client, errors, gone = Client(), [], asyncio.Event()
+        client, errors, gone = NatsPy(), [], asyncio.Event()
 
         async def tell(error: Exception) -> None:
             errors.append(str(error))
@@ -297,7 +297,7 @@ def test_revoked_user_is_out_at_once(data_dir: Path) -> None:
         async def closed() -> None:
             gone.set()
 
-        me, other = Client(), await nats.connect(**vended_login(data_dir, "viewer"), allow_reconnect=False)
+        me, other = NatsPy(), await connect_nats(**vended_login(data_dir, "viewer"), allow_reconnect=False)
         await me.connect(**mine, allow_reconnect=False, closed_cb=closed, error_cb=quiet)
         done = await asyncio.to_thread(revoke, user)
         assert (done.returncode, done.stdout) == (0, "Revoked.\n"), done.stderr
@@ -374,7 +374,7 @@ async def refused(ports: nats_server.Ports | None) -> None:
     """Try to log in with an unknown key, so that the server logs the refusal."""
     assert ports is not None
     key = Key.new("user")
-    client = Client()
+    client = NatsPy()
     with pytest.raises(nats.errors.Error):
         await client.connect(ports.url, nkeys_seed_str=key.seed, allow_reconnect=False, error_cb=quiet)
     await client.close()
@@ -404,7 +404,7 @@ def browsers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     data_dir = tmp_path_factory.mktemp("browsers") / "data"
 
     async def fill() -> None:
-        client = await nats.connect(**login(data_dir))
+        client = await connect_nats(**login(data_dir))
         await client.jetstream().add_stream(name="METRICS", subjects=["metrics.>"])
         await client.jetstream().create_key_value(bucket="thresholds")
         await client.close()

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.msg import Msg
 
@@ -15,7 +14,7 @@ from nats_client import Client, Settings
 from nats_client.errors import RequestRefused
 from services.accounts.layout import as_nsc, as_users, in_words
 from services.accounts.roles import load_roles
-from tests.nats import binary, connected, numbered
+from tests.nats import binary, connect_nats, connected, numbered
 from tests.running import ROOT, free_port
 from tests.waiting import until
 
@@ -105,7 +104,7 @@ def test_what_a_single_account_does_not_stop(url: str) -> None:
         received: asyncio.Queue[Msg] = asyncio.Queue()
         await client.subscribe("workflow-start.archive", cb=received.put)
         await client.flush()
-        viewer = await nats.connect(url, user="viewer", password="change-viewer")
+        viewer = await connect_nats(url, user="viewer", password="change-viewer")
         await viewer.publish("$JS.API.STREAM.INFO.METRICS", reply="workflow-start.archive")
         await viewer.publish("$JS.API.STREAM.INFO.METRICS", reply="$KV.thresholds.cpu")
         await viewer.close()

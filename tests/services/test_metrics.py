@@ -15,6 +15,7 @@ import pytest
 
 from services.metrics.figures import Machine, Rates, token
 from tests.embedded import login
+from tests.nats import connect_nats
 from tests.services.stand_ins import App, wait_for
 
 Messages = dict[str, list[dict[str, Any]]]
@@ -22,7 +23,7 @@ Messages = dict[str, list[dict[str, Any]]]
 
 async def collect(data_dir: Path, seconds: int) -> tuple[Messages, nats.js.api.StreamInfo]:
     """The stream's messages by subject after `seconds` ticks, and the stream's info."""
-    nc = await nats.connect(**login(data_dir))
+    nc = await connect_nats(**login(data_dir))
     try:
         js = nc.jetstream()
         live = await nc.subscribe("metrics.memory.ram")
@@ -74,7 +75,7 @@ def test_publisher_makes_its_stream_anew(run_app: Callable[[], App], data_dir: P
 
     async def main() -> None:
         await collect(data_dir, 1)
-        nc = await nats.connect(**login(data_dir))
+        nc = await connect_nats(**login(data_dir))
         await nc.jetstream().delete_stream("METRICS")
         await nc.close()
         messages, _ = await collect(data_dir, 3)
@@ -90,7 +91,7 @@ def test_buckets(run_app: Callable[[], App], data_dir: Path) -> None:
     app.url()
 
     async def look(*steps: tuple[str, str, bytes | None]) -> dict[str, dict[str, tuple[int, str]]]:
-        nc = await nats.connect(**login(data_dir))
+        nc = await connect_nats(**login(data_dir))
         try:
             js = nc.jetstream()
             buckets = {}

@@ -14,7 +14,6 @@ from typing import Any
 
 import nats.errors
 import pytest
-from nats.aio.client import Client as NatsClient
 from nats.aio.client import RawCredentials
 
 from nats_client import Client, Settings
@@ -24,7 +23,7 @@ from services.accounts.claims import Key
 from services.accounts.roles import Role, load_roles
 from services.embedded import embedded
 from services.tokens import Tokens, check_key, mint
-from tests.nats import NatsServer, end, numbered
+from tests.nats import NatsPy, NatsServer, end, numbered
 from tests.node import node
 from tests.realm import ROLES, Realm, TokenService
 from tests.waiting import until
@@ -75,7 +74,7 @@ def as_user(server: NatsServer, credentials: Any, work: Any, inbox_prefix: str) 
         async def note(error: Exception) -> None:
             errors.append(str(error).lower())
 
-        nc = NatsClient()
+        nc = NatsPy()
         try:
             await nc.connect(
                 server.url,
