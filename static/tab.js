@@ -29,7 +29,9 @@ function noteLeaving() {
 
 // Streamlit's script makes each URL that the server sends an entry of the browser's history, and gives a new page a URL
 // without parameters. But a choice for all pages stays on the next page, and Back must not undo it. So if only such a
-// choice differs, the entry is replaced (components/choices/address.py).
+// choice differs, the entry is replaced (components/choices/address.py). It is also replaced if the viewer has done
+// nothing since they opened the page or went back to it: then the server only completes its URL, and a new entry would
+// bring Back to this page again and again. Streamlit's script replaces it too, but not if a refresh came in between.
 const LASTING = ["refresh", "last", "from", "to", "play", "at", "tz"];
 
 function pageOnly(url) {
@@ -41,14 +43,19 @@ function pageOnly(url) {
 function keepLasting() {
   if (globalThis.lookbackHistory) return;
   globalThis.lookbackHistory = true;
+  let acted = false;
+  for (const name of ["pointerdown", "keydown", "click", "change"]) addEventListener(name, () => (acted = true), true);
+  addEventListener("popstate", () => (acted = false));
   const push = history.pushState;
   history.pushState = function (state, title, url) {
     const [now, next] = [new URL(location.href), new URL(url, location.href)];
+    const entered = now.pathname !== next.pathname;
     for (const name of LASTING) {
-      const kept = now.pathname !== next.pathname && !next.searchParams.has(name) && now.searchParams.get(name);
+      const kept = entered && !next.searchParams.has(name) && now.searchParams.get(name);
       if (kept) next.searchParams.set(name, kept);
     }
-    const add = pageOnly(next) === pageOnly(now) ? this.replaceState : push;
+    const add = entered || (acted && pageOnly(next) !== pageOnly(now)) ? push : this.replaceState;
+    acted &&= !entered;
     return add.call(this, state, title, next.href);
   };
 }

@@ -9,8 +9,9 @@ match.
 Each URL that the browser receives becomes an entry of its history, for the Back button. A choice for all
 pages, such as the refresh interval, must not become an entry: viewers do not press Back to change an
 interval, and on each new page Back would first stop at that second entry. So static/tab.js carries such a
-choice to the next page, and replaces the entry if nothing else differs. Back does not change such a choice;
-the URL that Back leads to is corrected.
+choice to the next page, and replaces the entry if nothing else differs. It also replaces the entry if the
+viewer did nothing, as when the server completes the URL of a new page. Back does not change a choice for all
+pages; the URL that Back leads to is corrected.
 """
 
 import time

@@ -346,6 +346,25 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
         until(lambda: tab.evaluate("location.href") == "about:blank")
 
 
+def test_a_page_opened_from_the_menu_is_one_step_back(
+    server: NatsServer, browser: Browser, tmp_path: Path
+) -> None:
+    """The first choices of a page only complete its address, so one Back leaves it, and Forward returns."""
+    with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
+        tab.goto(f"{running.url}/inside")
+        for _ in range(2):
+            expect(tab.locator("h1")).to_have_text("Inside", timeout=30_000)
+            tab.get_by_role("link", name="Explore").click()
+            until(lambda: "field=" in tab.evaluate("location.search"))
+            tab.wait_for_timeout(2000)
+            tab.go_back()
+        expect(tab.locator("h1")).to_have_text("Inside")
+        tab.wait_for_timeout(2000)
+        tab.go_forward()
+        expect(tab.locator("h1")).to_have_text("Explore")
+        until(lambda: "field=" in tab.evaluate("location.search"))
+
+
 def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
     """What a viewer has chosen is in the address, and opens the same view for somebody else."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:

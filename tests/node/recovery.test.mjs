@@ -11,6 +11,7 @@ globalThis.MutationObserver = class {
   observe(_, { attributeFilter }) { changed.push(...attributeFilter.map(() => this.then)); }
 };
 globalThis.history = { pushState() {} };
+globalThis.addEventListener = page.addEventListener.bind(page);
 const reloads = [];
 globalThis.location = { href: "http://app/", reload: () => reloads.push(Date.now()) };
 const stored = new Map();
