@@ -60,7 +60,7 @@ def _decoder_in(file: Path) -> Decoder:
 
 
 def _alone(payload: bytes) -> Any:
-    raise ValueError("a decoder of one's own decodes many messages at once")
+    raise ValueError("a custom decoder decodes many messages at once")
 
 
 class OwnDecoder:

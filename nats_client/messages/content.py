@@ -69,7 +69,7 @@ def content_of(message: StoredMessage, decoder: str) -> Content:
             return Content(
                 decoder, read_value(message.payload, message.subject, headers, decoder), "", payload
             )
-        except Exception as error:  # a user's own decoder may raise anything
+        except Exception as error:  # a custom decoder may raise anything
             why = _said(error)
     try:
         name, value = taken_for(payload, lower)
