@@ -1,4 +1,5 @@
-"""Bins against a model that looks at every row, and the wire against what a browser would hold."""
+"""Bins are compared with a model that reads every row, and the changes sent with what a browser would
+hold."""
 
 import json
 from collections import defaultdict
@@ -33,7 +34,7 @@ def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
 
 
 class Browser:
-    """What a browser keeps of the changes that it gets."""
+    """A browser's state, built from the changes it receives."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -42,7 +43,8 @@ class Browser:
         self.cells: dict[tuple[int, int], tuple[float, float]] = {}
 
     def receive(self, changes: Changes, since: int) -> bool:
-        """Apply the changes since a version; False when it is not held."""
+        """Apply the changes since version `since`; return False if this browser's version is older than
+        that."""
         if not changes.whole and since > self.version:
             return False
         if changes.whole:
@@ -65,7 +67,8 @@ class Browser:
 
 
 def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
-    """The same from all rows, the slow way."""
+    """The cells that `Browser.shown` should return, computed from every row; bins before `oldest` are left
+    out."""
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for time, subject, value in rows:
         if time // STEP >= oldest and np.isfinite(value):
@@ -80,8 +83,8 @@ def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
     )
 )
 def test_panels_have_the_lines_of_their_rows(batches: list[list[tuple[str, str, int]]]) -> None:
-    """With a facet, each pair of values in a row is a series of its own, named by both; also for finer bins.
-    Rows without one of the two are in none."""
+    """With a facet, each pair of facet and line in a row is a series of its own, named after both, also in
+    the finer bins. Rows without one of the two belong to no series."""
     window, bins = Window(), Bins(("v",), "line", LOOK_BACK, facet="panel")
     only = Bins(("v",), None, LOOK_BACK, facet="panel")
     expected: dict[str, set[int]] = defaultdict(set)
@@ -138,7 +141,8 @@ def rows_of_a_refresh(subject: st.SearchStrategy[str]) -> st.SearchStrategy[list
 def test_a_browser_holds_what_the_rows_say(
     refreshes: list[tuple[list[tuple[int, str, float]], bool]],
 ) -> None:
-    """Whatever rows arrive, late ones too, and whichever messages are lost, the browser shows the rows."""
+    """Whatever rows arrive, even late, and whichever updates are lost, the browser shows the bins of all rows
+    in the look-back."""
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
     everything: list[tuple[int, str, float]] = []
     last = before = 0
@@ -162,7 +166,7 @@ def test_a_browser_holds_what_the_rows_say(
 
 
 def test_a_spike_among_a_million_rows_stays() -> None:
-    """One outlier among a million rows is in the picture, exactly where it happened."""
+    """One outlier among a million rows is kept, in the bin of its time."""
     window, bins, browser = Window(), Bins(("value",), None, LOOK_BACK), Browser()
     times = NOW - np.linspace(LOOK_BACK.value, 0, 1_000_000, dtype=np.int64)
     values = np.sin(np.arange(1_000_000) / 1000)
@@ -177,7 +181,7 @@ def test_a_spike_among_a_million_rows_stays() -> None:
 
 
 def test_a_quiet_refresh_costs_little() -> None:
-    """What a refresh sends depends on what changed, not on what is in the window."""
+    """A refresh sends only the cells that changed, however many the window has."""
     window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK)
     times = [NOW - i * 10**9 for i in range(600, 0, -1)]
     window.append(batch(1, [(time, name, 1.0) for time in times for name in "abcdefghij"]))
@@ -190,7 +194,7 @@ def test_a_quiet_refresh_costs_little() -> None:
 
 
 def test_large_counters_keep_their_steps() -> None:
-    """Steps of one byte on a counter of terabytes survive the short floats of the wire."""
+    """Steps of one byte in a counter of terabytes survive the 32-bit floats sent to the browser."""
     window, bins, browser = Window(), Bins(("value",), None, LOOK_BACK), Browser()
     base = 1.7e12
     window.append(batch(1, [(NOW - i * STEP, "s", base + i) for i in range(100)]))
@@ -204,7 +208,8 @@ def test_large_counters_keep_their_steps() -> None:
 def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
     refreshes: list[list[tuple[int, str, float]]], most: int
 ) -> None:
-    """Whatever rows arrive, a drawn series shows its own, the fold the least and greatest of the others."""
+    """Whatever rows arrive, a drawn series has the minimum and maximum of its own rows, and the band of
+    others those of all series that are not drawn."""
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK, most=most), Browser()
     everything: list[tuple[int, str, float]] = []
     since = 0
@@ -232,7 +237,7 @@ def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
 
 
 def test_another_stream_starts_another_epoch() -> None:
-    """When the window starts over, what a browser holds no longer counts."""
+    """When the window starts over, the epoch changes, and the browser replaces everything it holds."""
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
     window.append(batch(1, [(NOW, "a", 1.0)]))
     bins.update(window.snapshot(), NOW)
@@ -247,7 +252,7 @@ def test_another_stream_starts_another_epoch() -> None:
 
 
 def test_older_rows_in_front_are_drawn() -> None:
-    """A longer look-back that puts older rows in front draws them as well."""
+    """Rows that a longer look-back puts in front of the window are drawn as well."""
     window, older = Window(), Window()
     bins, browser = Bins(("value",), "_subject", LOOK_BACK), Browser()
     window.append(batch(10, [(NOW, "a", 1.0)]))
@@ -260,7 +265,7 @@ def test_older_rows_in_front_are_drawn() -> None:
 
 
 def test_a_clock_in_the_future_blanks_nothing() -> None:
-    """A row from the year after next is counted and left out, and the others stay."""
+    """A row dated two years ahead is counted and left out; the other rows stay."""
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK), Browser()
     window.append(batch(1, [(NOW, "a", 1.0), (NOW + 2 * 365 * 86400 * 10**9, "a", 5.0)]))
     bins.update(window.snapshot(), NOW)
@@ -270,7 +275,8 @@ def test_a_clock_in_the_future_blanks_nothing() -> None:
 
 
 def test_null_breaks_a_line() -> None:
-    """A null is a cell of its own, where no value is beside it; a message without the field is none."""
+    """A null makes a cell that breaks the line, unless the cell also has a value. A message without the field
+    makes no cell."""
     payloads = [b'{"v": 1}', b'{"v": null}', b"{}", b'{"v": 2}']
     for many in (1, 100):  # by row, and by column
         window = Window()
@@ -291,8 +297,8 @@ moment = st.tuples(st.integers(-590, 0), st.integers(-9, 9) | st.just(NULL), st.
 @settings(max_examples=100)
 @given(st.lists(st.lists(moment, max_size=6), max_size=6), st.integers(1, 900))
 def test_a_value_holds(batches: list[list[tuple[int, float, str]]], later: int) -> None:
-    """Each cell has its newest value by time, of equal times the one that came last. Each series has the
-    newest that left the look-back, unless a null has followed it."""
+    """With `hold`, each cell has its newest value by time; of equal times, the value that arrived last. Each
+    series also has the newest value that left the look-back, unless a null followed it."""
     window, bins = Window(), Bins(("value",), "_subject", LOOK_BACK, hold=True)
     rows: list[tuple[int, str, float]] = []
     for part in [[(-590, 0.0, "a"), (-590, 0.0, "b")], *batches]:

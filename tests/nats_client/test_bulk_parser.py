@@ -1,4 +1,4 @@
-"""The parser with taps against nats-py's own, byte for byte, however the bytes are cut."""
+"""The parser with taps is compared with nats-py's own, byte for byte, however the input is split."""
 
 import asyncio
 from pathlib import Path
@@ -22,7 +22,7 @@ Seen = list[tuple[Any, ...]]
 
 
 class Stock(NatsPy):
-    """nats-py, writing down what its parser hands over."""
+    """nats-py, recording the messages and pings that its parser delivers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Stock(NatsPy):
 
 
 class Tapped(SafeNatsPy):
-    """The same with taps, in the order in which messages come out."""
+    """Our client with taps, recording pings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 def one_by_one(messages: list[Any]) -> Seen:
-    """Messages of an inbox, also those that came as blocks."""
+    """The messages of an inbox, with blocks split into single messages."""
     seen: Seen = []
     for part in messages:
         if isinstance(part, MessageBlock):
@@ -105,7 +105,8 @@ def one_by_one(messages: list[Any]) -> Seen:
 @settings(max_examples=300)
 @given(sent=st.lists(frames(), max_size=25), cuts=st.lists(st.integers(1, 800), max_size=40))
 def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: list[int]) -> None:
-    """What comes out of a tap, and beside it, is what nats-py hands over, in the same order."""
+    """However the input is split, the tapped and the untapped subscription each receive the messages that
+    nats-py delivers, in the same order."""
     wire = b"".join(sent)
 
     async def compare() -> None:
@@ -139,7 +140,8 @@ def test_same_messages_however_cut(kind: type[Inbox], sent: list[bytes], cuts: l
 
 
 def test_a_run_stays_together() -> None:
-    """Messages of a consumer that fill a buffer come as one block, up to the one that is cut."""
+    """A consumer's messages that arrive in one buffer are delivered as one block, up to the message that is
+    cut off."""
 
     async def parse() -> BlockInbox:
         tapped, inbox = Tapped(), BlockInbox()
@@ -160,7 +162,7 @@ def test_a_run_stays_together() -> None:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_both_ways_bring_the_same_rows(tmp_path: Path, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A feed holds the same rows with the tap and without it, small messages and large ones."""
+    """A feed holds the same rows with and without the tap, for small and large messages."""
     if not fast:
         monkeypatch.setattr(SafeNatsPy, "tap", lambda *_: None)
     sizes = [10, 100_000, 20, 0, 500_000, 30] * 20

@@ -1,4 +1,4 @@
-"""Streams that take no consumer of ours are read by sequence: nothing is taken, and nothing kept, for it.
+"""Streams that allow none of our consumers are read by sequence, which neither removes nor retains a message.
 
 Slow, because servers are killed, and a cluster starts.
 """
@@ -37,7 +37,8 @@ def values(feed: Feed | NamedFeed) -> list[int]:
 
 
 def test_work_queue(server: NatsServer, client: Client) -> None:
-    """Two feeds of a work queue show what waits and what comes; its worker gets each message all the same."""
+    """Two feeds of a work queue show its waiting and its new messages, and its worker still gets every
+    message."""
     stream(server, "JOBS", "jobs.>", retention="workqueue")
     worker(server, "JOBS", filter_subject="jobs.>")
     for i in range(10):
@@ -59,8 +60,8 @@ def test_work_queue(server: NatsServer, client: Client) -> None:
 
 
 def test_interest(server: NatsServer, client: Client) -> None:
-    """A feed of a stream with retention by interest is no interest: what nobody wants is not stored for it,
-    and what a worker has not got stays."""
+    """A feed of a stream with interest retention registers no interest. A message without other interest is
+    not stored, and a message that its worker has not received stays."""
     stream(server, "I", "i.>", retention="interest")
     feed = opened(client, "I")
     publish(server, "i.a", *numbered(3))
@@ -77,18 +78,18 @@ def test_interest(server: NatsServer, client: Client) -> None:
 
 
 def limit_consumers(server: NatsServer) -> None:
-    """One consumer is all that the stream takes."""
+    """Limit the stream to one consumer, and create it."""
     stream(server, "L", "l.>", max_consumers=1)
     worker(server, "L")
 
 
 def limit_acknowledgements(server: NatsServer) -> None:
-    """A stream that limits what consumers may have to acknowledge takes none that acknowledges nothing."""
+    """Limit unacknowledged messages; the stream then refuses a consumer without acknowledgements."""
     stream(server, "L", "l.>", consumer_limits={"max_ack_pending": 10})
 
 
 def limit_account(server: NatsServer) -> None:
-    """One consumer is all that the account may have."""
+    """Create the one consumer that the account is permitted."""
     stream(server, "L", "l.>")
     worker(server, "L")
 
@@ -105,8 +106,8 @@ CONSUMERS = (
     ("limit", "why"), [(limit_consumers, CONSUMERS), (limit_acknowledgements, ""), (limit_account, CONSUMERS)]
 )
 def test_no_consumer_left(tmp_path: Path, limit: Callable[[NatsServer], None], why: str) -> None:
-    """A stream of which no further consumer can be had is read complete, each message once, and what is
-    deleted there is a gap; which limit is reached is reported."""
+    """A stream that refuses further consumers is read completely, each message once. Deleted messages are a
+    gap, and the feed's health names the limit that was reached."""
     store = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     with running_server(tmp_path, store + ONE if limit is limit_account else "") as server:
         limit(server)
@@ -141,8 +142,8 @@ FULL = {
 
 @pytest.mark.parametrize("limit", FULL)
 def test_no_room_left(tmp_path: Path, limit: str) -> None:
-    """Where a server or an account has no room left, so that nothing more is stored, what there is is read
-    by a consumer of ours as ever; what would need room is refused with the limit."""
+    """A stream on a full server or account is still read with a consumer. A request that needs more room is
+    refused with the limit."""
     config, said = FULL[limit]
     with running_server(tmp_path, config.format(tmp_path)) as server:
         stream(server, "S", "s.>")
@@ -158,7 +159,7 @@ def test_no_room_left(tmp_path: Path, limit: str) -> None:
 
 
 async def fill(nc: Any) -> int:
-    """Publish until the stream takes no more; how many messages it has taken."""
+    """Publish until the stream refuses a message; return how many it has stored."""
     for count in range(40):
         answer = await nc.request("s.a", b'{"x":"%s"}' % (b"x" * 30_000), timeout=5)
         if b'"error"' in answer.data:
@@ -167,7 +168,8 @@ async def fill(nc: Any) -> int:
 
 
 def test_consumer_limits_of_the_stream(server: NatsServer, client: Client) -> None:
-    """A stream that lets go of idle consumers sooner than ours asks for gets one that asks for less."""
+    """If a stream's `inactive_threshold` is lower than our usual request, the feed requests a consumer within
+    it."""
     stream(server, "L", "l.>", consumer_limits={"inactive_threshold": 2_000_000_000})
     publish(server, "l.a", *numbered(5))
     feed = opened(client, "L")
@@ -176,7 +178,8 @@ def test_consumer_limits_of_the_stream(server: NatsServer, client: Client) -> No
 
 
 def test_look_back(server: NatsServer, client: Client) -> None:
-    """By sequence, too, a feed begins at its look-back; a longer one fetches what is missing."""
+    """A feed that reads by sequence also begins at its look-back; a longer look-back fetches the missing
+    rows."""
 
     async def aged(nc: Any) -> None:
         for i in range(300):
@@ -194,7 +197,7 @@ def test_look_back(server: NatsServer, client: Client) -> None:
 
 
 def test_server_killed(server: NatsServer, client: Client) -> None:
-    """A kill -9 while a work queue is read costs no message and doubles none."""
+    """If the server is killed with SIGKILL while a work queue is read, no message is lost or duplicated."""
     stream(server, "JOBS", "jobs.>", retention="workqueue")
     with Publisher([server.url], "jobs.a") as publisher:
         feed = client.feed("JOBS", look_back="PT1H")
@@ -210,7 +213,7 @@ def test_server_killed(server: NatsServer, client: Client) -> None:
 
 
 def test_recreated(server: NatsServer, client: Client) -> None:
-    """A work queue that is deleted and made again starts the window over."""
+    """The window starts over if its work queue is deleted and created again."""
     stream(server, "JOBS", "jobs.>", retention="workqueue")
     publish(server, "jobs.a", *numbered(5))
     feed = opened(client, "JOBS")
@@ -223,7 +226,8 @@ def test_recreated(server: NatsServer, client: Client) -> None:
 
 
 def test_retention_changed(server: NatsServer, client: Client) -> None:
-    """A stream whose retention becomes one by interest loses our consumer, and gets it back with limits."""
+    """If a stream's retention changes to interest, the feed drops its consumer and reads by sequence. Once it
+    is limits again, the feed uses a consumer again. No message is lost."""
     stream(server, "S2", "s2.>")
     worker(server, "S2")
     publish(server, "s2.a", *numbered(5))
@@ -241,7 +245,7 @@ def test_retention_changed(server: NatsServer, client: Client) -> None:
 
 
 def test_bucket(server: NatsServer, client: Client) -> None:
-    """A bucket that takes no further consumer has its values all the same, deletions too."""
+    """A bucket that refuses further consumers is still watched, including its deletions."""
     stream(server, "KV_B", "$KV.B.>", max_consumers=1, max_msgs_per_subject=5, allow_rollup_hdrs=True)
     worker(server, "KV_B")
     publish(server, "$KV.B.one", b"1", b"2")
@@ -255,7 +259,8 @@ def test_bucket(server: NatsServer, client: Client) -> None:
 
 
 def test_not_permitted(tmp_path: Path) -> None:
-    """A login that may not request messages by sequence gets the reason, and what to ask for."""
+    """If the login may not read by sequence, the feed stops, and its health names the reason and the missing
+    subject."""
     users = """authorization { users: [{ user: admin, password: x }, { user: me, password: x,
       permissions: { publish: { deny: "$JS.API.STREAM.MSG.GET.>" } } }] }"""
     with running_server(tmp_path, users) as server:
@@ -273,8 +278,8 @@ def test_not_permitted(tmp_path: Path) -> None:
 
 
 def test_replicated(tmp_path: Path) -> None:
-    """In a cluster, streams with three replicas are read whatever their retention: by a consumer where that
-    does no harm, and on without a message lost when their leader is killed."""
+    """In a cluster, streams with three replicas are read whatever their retention, and with a consumer where
+    that does no harm. No message is lost when a leader is killed."""
     with running_cluster(tmp_path) as cluster:
         for retention in ("limits", "interest", "workqueue"):
             name = retention[0].upper()

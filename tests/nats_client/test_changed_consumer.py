@@ -1,4 +1,5 @@
-"""An administrator changes our consumer, or the stream, while it is read: rows are what the stream holds."""
+"""If an administrator changes our consumer or its stream while it is read, the rows are still the
+stream's."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,13 +28,13 @@ def consumer(server: NatsServer, name: str) -> dict[str, Any]:
 
 
 def pause(server: NatsServer, name: str) -> None:
-    """Pause it for an hour."""
+    """Pause the stream's only consumer for an hour."""
     until_when = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     api(server, f"CONSUMER.PAUSE.{name}.{consumer(server, name)['name']}", {"pause_until": until_when})
 
 
 def update(server: NatsServer, name: str, **config: Any) -> None:
-    """Change its configuration."""
+    """Change the configuration of the stream's only consumer."""
     found = consumer(server, name)
     body = {"stream_name": name, "config": found["config"] | config, "action": "update"}
     subject = f"CONSUMER.CREATE.{name}.{found['name']}"
@@ -54,8 +55,8 @@ CHANGES: dict[str, Callable[[NatsServer], None]] = {
 @pytest.mark.parametrize("subject", [None, "s.>"])
 @pytest.mark.parametrize("what", CHANGES)
 def test_consumer_is_changed(server: NatsServer, client: Client, what: str, subject: str | None) -> None:
-    """The consumer is paused, or configured to leave messages or payloads out: the feed makes another, shows
-    each message once, and tells of no loss, for there is none."""
+    """If the consumer is paused, or configured to leave out messages or payloads, the feed recreates it. The
+    feed shows each message once and reports no gap."""
     for i in range(10):
         publish(server, f"s.{'ab'[i % 2]}", *numbered(1, i))
     feed = opened(client, subject=subject)
@@ -71,7 +72,7 @@ def test_consumer_is_changed(server: NatsServer, client: Client, what: str, subj
 
 
 def test_consumer_is_given_more(server: NatsServer, client: Client) -> None:
-    """A consumer whose filter is widened brings no row that was not asked for."""
+    """If the consumer's filter is widened, the feed still shows only the rows of its own subject filter."""
     feed = opened(client, subject="s.a")
     update(server, "S", filter_subject="s.>")
     for i in range(10):
@@ -81,8 +82,7 @@ def test_consumer_is_given_more(server: NatsServer, client: Client) -> None:
 
 
 def test_bucket_keeps_its_keys(server: NatsServer, client: Client) -> None:
-    """A key that is written while the consumer of its bucket is configured to leave it out does not
-    disappear."""
+    """A key written while the bucket's consumer is paused or filters it out still gets its new value."""
     server.run(lambda nc: nc.jetstream().create_key_value(bucket="B"))
     publish(server, "$KV.B.one", b"1")
     publish(server, "$KV.B.two", b"2")
@@ -98,7 +98,7 @@ def test_bucket_keeps_its_keys(server: NatsServer, client: Client) -> None:
 
 
 def test_mirror_is_promoted(server: NatsServer, client: Client) -> None:
-    """A mirror that becomes a stream of its own goes on with its sequence."""
+    """If a mirror becomes a stream of its own, its sequence continues, and so does the feed."""
     publish(server, "s.a", *numbered(5))
     stream(server, "M", mirror={"name": "S"})
     feed = opened(client, "M")
@@ -110,7 +110,8 @@ def test_mirror_is_promoted(server: NatsServer, client: Client) -> None:
 
 
 def test_stream_is_sealed(server: NatsServer, client: Client) -> None:
-    """A sealed stream is shown as it is, to who had it open and to who opens it."""
+    """A sealed stream is shown unchanged, both by a feed opened before it was sealed and by one opened
+    after."""
     publish(server, "s.a", *numbered(5))
     feed = opened(client)
     change(server, "S", sealed=True)
@@ -120,13 +121,13 @@ def test_stream_is_sealed(server: NatsServer, client: Client) -> None:
 
 
 def test_limit_per_subject_is_lifted(server: NatsServer, client: Client) -> None:
-    """Messages that newer ones had replaced are no loss, also once the stream has no limit per subject any
-    more."""
+    """Messages replaced by newer ones under a limit per subject are not a gap, even after the limit is
+    lifted."""
     stream(server, "K", "k.>", max_msgs_per_subject=1)
     publish(server, "k.a", *numbered(5))
     feed = opened(client, "K")
     publish(server, "k.a", *numbered(3, 5))
-    until(lambda: feed.snapshot().seq.tolist()[-1:] == [8])  # those before may have left again
+    until(lambda: feed.snapshot().seq.tolist()[-1:] == [8])  # replaced rows may already be gone
     change(server, "K", max_msgs_per_subject=-1)
     until(lambda: feed.snapshot().seq.tolist() == [8])
     publish(server, "k.a", *numbered(2, 8))

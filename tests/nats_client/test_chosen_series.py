@@ -1,5 +1,5 @@
-"""Which series have lines of their own, their newest, greatest and mean values, and what is among the others,
-against pandas."""
+"""Which series are drawn, their newest, greatest and mean values, and the extremes of the others, compared
+with pandas."""
 
 import time
 
@@ -37,10 +37,10 @@ class Charted:
         self.window = Window()
         self.bins = Bins(("value",), "_subject", LOOK_BACK, most=most, choice=choice)
         self.rows: Rows = []
-        self.put([(5000, "s.0", 1.0)])  # there is such a column
+        self.put([(5000, "s.0", 1.0)])  # so that the column exists
 
     def put(self, rows: Rows, now: int = NOW) -> None:
-        """Take a batch of rows in."""
+        """Append a batch of rows and update the bins."""
         seq = np.arange(len(self.rows), len(self.rows) + len(rows), dtype=np.int64)
         times = np.array([NOW - ago * 10**9 for ago, _, _ in rows], dtype=np.int64)
         values = {"value": np.array([value for _, _, value in rows], dtype=np.float64)}
@@ -49,7 +49,7 @@ class Charted:
         self.bins.update(self.window.snapshot(), now)
 
     def table(self, now: int = NOW) -> pd.DataFrame:
-        """The numbers of the look-back, in the order of time."""
+        """The numbers in the look-back, ordered by time."""
         table = pd.DataFrame(self.rows, columns=["ago", "name", "value"])
         table["time"] = NOW - table["ago"] * 10**9
         edge = (now - LOOK_BACK.value) // STEP
@@ -63,7 +63,7 @@ class Charted:
 
 
 def ranked(table: pd.DataFrame, rule: str) -> pd.Series:
-    """A score of each series, the greatest first."""
+    """The score of each series under a rule; series with greater scores come first."""
     by = table.groupby("name")
     if rule == "busiest":
         return by["value"].count()
@@ -79,7 +79,7 @@ def ranked(table: pd.DataFrame, rule: str) -> pd.Series:
 @settings(max_examples=60, deadline=None)
 @given(rows=ROWS)
 def test_the_rule_decides(rule: str, rows: Rows) -> None:
-    """Of rows that come at once, the series with lines of their own are the first ones by the rule."""
+    """If all rows arrive at once, the drawn series are those that come first under the rule."""
     charted = Charted(SeriesChoice(rule))
     charted.put(rows)
     scores = ranked(charted.table(), rule)
@@ -95,12 +95,12 @@ def test_the_rule_decides(rule: str, rows: Rows) -> None:
 )
 @example(batches=[[(9, f"s.{i}", 1.0) for i in range(5)], [(1, "s.11", 9.0)]], rule="greatest")
 def test_the_rule_is_kept_as_rows_come(batches: list[Rows], rule: str) -> None:
-    """Some seconds after rows came, also without further ones, those with lines are again the first ones by
-    the rule."""
+    """Some seconds after rows arrived, even without further ones, the drawn series are again those that come
+    first under the rule."""
     charted = Charted(SeriesChoice(rule))
     for rows in batches:
         charted.put(rows)
-    charted.bins._chosen_at = -np.inf  # as long ago as can be
+    charted.bins._chosen_at = -np.inf  # the next choice is due
     charted.bins.update(charted.window.snapshot(), NOW)
     scores = ranked(charted.table(), rule)
     rest = scores.drop([name for name in charted.lines if name in scores])
@@ -109,7 +109,8 @@ def test_the_rule_is_kept_as_rows_come(batches: list[Rows], rule: str) -> None:
 
 
 def test_new_series_are_seen_and_steady_ones_stay() -> None:
-    """By the rule of the newest, a series that begins takes a place, and one that reports seldom does not."""
+    """Under the rule "newest", a series that begins gets a line, and a series that merely reports seldom does
+    not."""
     charted = Charted(SeriesChoice("newest"))
     charted.put(
         [
@@ -131,8 +132,8 @@ def test_new_series_are_seen_and_steady_ones_stay() -> None:
 
 
 def test_named_series_come_first() -> None:
-    """A series that was chosen by its name has a line whatever the rule says, at once when it comes later,
-    and is never replaced; more names than there is room for are no harm, and neither are unknown ones."""
+    """A series chosen by name gets a line under any rule, as soon as it appears, and is never replaced.
+    Unknown names, or more names than there are lines, do no harm."""
     charted = Charted(SeriesChoice(names=frozenset({"s.7", "s.9", "none"})))
     busy = [(ago, f"s.{i}", 1.0) for ago in range(1, 40) for i in range(8)]
     charted.put([*busy, (5, "s.7", 2.0)])
@@ -154,7 +155,7 @@ def test_named_series_come_first() -> None:
 
 
 def test_an_unknown_rule_is_refused() -> None:
-    """The error names the rules."""
+    """An unknown rule raises an error that lists the rules."""
     with pytest.raises(LookbackError, match="busiest, greatest, newest, name"):
         SeriesChoice("loudest")
 
@@ -163,12 +164,12 @@ def test_an_unknown_rule_is_refused() -> None:
 @given(batches=st.lists(ROWS, max_size=4), later=st.integers(0, 900))
 @example(batches=[[(600, "s.0", 1e15), (600, "s.0", 0.25)], [(1, "s.0", NULL)]], later=0)
 def test_values_of_series(batches: list[Rows], later: int) -> None:
-    """Newest, greatest and mean are those of pandas, of the others together as well, when rows came in
-    batches, late, as nulls, NaN or infinite, and have left the look-back since."""
+    """The newest, greatest and mean values of each series, and of the others together, equal those of pandas.
+    Rows may arrive in batches or late, be null, NaN or infinite, and leave the look-back."""
     charted = Charted(SeriesChoice())
     for number, rows in enumerate(batches):
         charted.put(rows)
-        if number % 2:  # somebody asks now and then
+        if number % 2:  # the numbers are also read between batches
             charted.bins.numbers(charted.window.snapshot())
     now = NOW + later * 10**9
     snapshot = charted.window.snapshot()
@@ -186,8 +187,8 @@ def test_values_of_series(batches: list[Rows], later: int) -> None:
 @settings(max_examples=80, deadline=None)
 @given(rows=ROWS, ends=st.tuples(st.integers(0, 599), st.integers(0, 599)))
 def test_what_is_among_the_others(rows: Rows, ends: tuple[int, int]) -> None:
-    """The least and the greatest value among the others in a range, and whose they are, are those of pandas;
-    nothing is said where there is none."""
+    """The least and the greatest value among the others in a time range, and their series, equal those of
+    pandas. The result is empty if no row is in the range."""
     charted = Charted(SeriesChoice())
     charted.put(rows)
     start, end = NOW - max(ends) * 10**9, NOW - min(ends) * 10**9
@@ -205,7 +206,7 @@ def test_what_is_among_the_others(rows: Rows, ends: tuple[int, int]) -> None:
 
 
 def test_the_others_can_be_searched() -> None:
-    """What is folded is found by a part of its name, in natural order, and counted."""
+    """Series among the others are found by a part of their name, in natural order, and counted."""
     charted = Charted(SeriesChoice())
     charted.put([(5, f"Pump-{i}", 1.0) for i in range(30)])
     found, count = charted.bins.undrawn(charted.window.snapshot(), "pump-1", 4)
@@ -215,7 +216,7 @@ def test_the_others_can_be_searched() -> None:
 
 
 def test_asking_costs_what_is_new() -> None:
-    """A second question costs much less than the first one, which reads all rows."""
+    """The first call of `numbers` reads all rows; a second call without new rows costs much less."""
     charted = Charted(SeriesChoice())
     charted.put([(1 + i % 599, f"s.{i % 9}", 1.0) for i in range(200_000)])
     took = []

@@ -1,4 +1,4 @@
-"""Answers in chunks, whatever the service does."""
+"""Query results in chunks, whatever the service does."""
 
 import asyncio
 import json
@@ -35,25 +35,25 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server that stays as it is."""
+    """A nats-server for all tests of this module."""
     with running_server(tmp_path_factory.mktemp("nats"), "# no jetstream") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def client(server: NatsServer) -> Iterator[Client]:
-    """A client of it."""
+    """A client of `server` for all tests of this module."""
     with Client(Settings(url=server.url)) as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> None:
-    """In place of the check for threads after each test: the client of this module lives longer."""
+    """Replace the check for threads after each test, because this module's client outlives a test."""
 
 
 def ended(client: Client, url: str, answer: Answer, **options: Any) -> Query:
-    """A query that `answer` has answered, ended."""
+    """A query that has ended, after `answer` replied to it."""
     with service(url, answer):
         query = client.query(SUBJECT, {"sql": "SELECT 1"}, **options)
         assert query.wait(30)
@@ -61,7 +61,7 @@ def ended(client: Client, url: str, answer: Answer, **options: Any) -> Query:
 
 
 def flowing(client: Client, **options: Any) -> Query:
-    """A query whose rows are coming in."""
+    """A query that has received its first rows."""
     query = client.query(SUBJECT, b"", **options)
     until(lambda: query.rows or query.error)
     assert query.error is None
@@ -69,7 +69,8 @@ def flowing(client: Client, **options: Any) -> Query:
 
 
 def test_arrow(server: NatsServer, client: Client) -> None:
-    """Arrow chunks come together with their types; the request names what is accepted and the credit."""
+    """Arrow chunks are joined and keep their types. The request's headers name the accepted format and the
+    credit."""
     times = pd.date_range("2026-01-01", periods=6, freq="h", tz="UTC")
     whole = pa.table({"time": times, "host": ["a", "b"] * 3, "value": np.arange(6) / 2, "n": range(6)})
 
@@ -92,7 +93,8 @@ def test_arrow(server: NatsServer, client: Client) -> None:
 
 
 def test_json_of_all_shapes(server: NatsServer, client: Client) -> None:
-    """Rows with differing keys, single objects, kinds that change from chunk to chunk: no value is lost."""
+    """No value is lost if rows have different keys, a chunk is a single object, or a column's type changes
+    from chunk to chunk."""
 
     async def answer(asked: Asked) -> None:
         assert asked.headers["Accept"] == JSON
@@ -119,7 +121,7 @@ def test_json_of_all_shapes(server: NatsServer, client: Client) -> None:
 
 
 def test_kinds_that_agree(server: NatsServer, client: Client) -> None:
-    """Integers before fractions, nothing before something: still numbers."""
+    """A column stays numeric if integers come before fractions, or nulls before numbers."""
 
     async def answer(asked: Asked) -> None:
         await asked.rows({"n": 1, "m": None})
@@ -134,7 +136,8 @@ def test_kinds_that_agree(server: NatsServer, client: Client) -> None:
 
 
 def test_arrow_of_odd_kinds(server: NatsServer, client: Client) -> None:
-    """Two columns of one name, decimals, dictionaries and zones become what pandas and charts can use."""
+    """Duplicate column names, dictionaries, decimals and time zones become types that pandas and charts can
+    use."""
     odd = pa.table(
         [
             pa.array(["x", "x"]).dictionary_encode(),
@@ -159,14 +162,15 @@ def test_arrow_of_odd_kinds(server: NatsServer, client: Client) -> None:
 
 
 def test_empty(server: NatsServer, client: Client) -> None:
-    """A zero-byte message first is an empty answer, with or without a total."""
+    """If the first message has zero bytes, the result is empty, with or without a total."""
     for headers in ({}, {"Lookback_Rows": "0"}):
         query = ended(client, server.url, lambda asked: asked.end(**headers))
         assert (query.state, query.rows, query.progress, len(query.frame())) == ("done", 0, 1, 0)
 
 
 def test_while_it_comes(server: NatsServer, client: Client) -> None:
-    """Rows, progress and the time left can be read while rows come; signs of life are no rows."""
+    """Rows, progress and the time left can be read while chunks arrive. A keep-alive message counts as no
+    row."""
     begin, go = threading.Event(), threading.Event()
 
     async def answer(asked: Asked) -> None:
@@ -193,8 +197,8 @@ def test_while_it_comes(server: NatsServer, client: Client) -> None:
 
 
 def test_credit(server: NatsServer, client: Client) -> None:
-    """Chunks are acknowledged, by their number, only after they were taken in; without a control subject
-    nothing is."""
+    """Each chunk is acknowledged by its number, and only after its rows are stored. Without a control
+    subject, nothing is acknowledged."""
     rows_when_acked: list[tuple[int, int]] = []
     queries: list[Query] = []
 
@@ -236,8 +240,8 @@ def test_errors(
     words: str,
     rows: int,
 ) -> None:
-    """An error first or in the middle, a body that cannot be read, an answer too short: each has its
-    sentence, and what came before is kept."""
+    """An error at the start or in the middle, an unreadable body and a result that is too short each have
+    their own message. Rows received before are kept."""
 
     async def answer(asked: Asked) -> None:
         for body, headers in steps:
@@ -251,7 +255,7 @@ def test_errors(
 
 
 def test_arrow_that_lies(server: NatsServer, client: Client) -> None:
-    """An Arrow stream whose offsets point outside is refused before anything reads there."""
+    """An Arrow stream whose offsets point outside its data is refused before they are followed."""
     text = pa.array(["abc", "def"])
     wrong = np.array([0, 3, 1 << 30], dtype="<i4").tobytes()
     body = arrow(pa.table({"t": text})).replace(np.array([0, 3, 6], dtype="<i4").tobytes(), wrong)
@@ -260,14 +264,15 @@ def test_arrow_that_lies(server: NatsServer, client: Client) -> None:
 
 
 def test_few_bytes_that_claim_much(server: NatsServer, client: Client) -> None:
-    """Many rows with many differing keys do not become a table of all combinations."""
+    """Many rows with many different keys are refused, and do not become a table of all combinations."""
     body = json.dumps([{f"key {n}": n} for n in range(2000)]).encode()
     query = ended(client, server.url, lambda asked: asked.send(body))
     assert "2,000 rows with 2,000 different keys" in str(query.error)
 
 
 def test_stop(server: NatsServer, client: Client) -> None:
-    """stop() ends the query at the service, which confirms it; what came is kept."""
+    """stop() ends the query at the service, which confirms it. Rows received before are kept, and a second
+    stop() is a no-op."""
     with service(server.url, endless) as running:
         query = client.query(SUBJECT, b"")
         until(lambda: query.rows >= 30)
@@ -281,7 +286,7 @@ def test_stop(server: NatsServer, client: Client) -> None:
 
 
 def test_stop_before_the_first_row(server: NatsServer, client: Client) -> None:
-    """A query that is stopped while the service still thinks sends "stop" once it has a control subject."""
+    """A query that is stopped before its first row sends "stop" once it has a control subject."""
     go = threading.Event()
 
     async def answer(asked: Asked) -> None:
@@ -301,8 +306,8 @@ def test_stop_before_the_first_row(server: NatsServer, client: Client) -> None:
 
 
 def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> None:
-    """A service that names no control subject, or one that is none of its own, or does not confirm: the
-    query stops here, and says that it may go on there."""
+    """If a service names no control subject of its own, or does not confirm the stop, the query stops locally
+    and reports that the service may go on. Nothing is published to a subject that is not the service's."""
 
     def going_on(control: str) -> Answer:
         async def answer(asked: Asked) -> None:
@@ -345,7 +350,8 @@ def test_services_that_cannot_be_told(server: NatsServer, client: Client) -> Non
 
 
 def test_ceilings(server: NatsServer) -> None:
-    """An answer larger than what is kept is stopped at the service; the first rows stay and it says so."""
+    """A result above the ceiling in rows or bytes is stopped at the service. Its first rows are kept, and the
+    error names the ceiling."""
     ceilings: tuple[tuple[dict[str, Any], str], ...] = (
         ({"feed_rows": 55}, "55 rows"),
         ({"feed_memory": 2000}, "2,000 bytes"),
@@ -363,7 +369,7 @@ def test_ceilings(server: NatsServer) -> None:
 
 
 def test_nobody_listens(client: Client) -> None:
-    """Without a service the query fails at once, and says so."""
+    """Without a service, the query fails at once with an error that names the subject."""
     query = client.query("nobody.here", {"sql": "x"})
     assert query.wait(30)
     assert isinstance(query.error, NoResponders)
@@ -372,8 +378,8 @@ def test_nobody_listens(client: Client) -> None:
 
 
 def test_silence(server: NatsServer, client: Client) -> None:
-    """A service that is frozen or killed in the middle is given up after the time that the caller allows; the
-    sentence says after which row."""
+    """If a service freezes or is killed in the middle, the query fails after its timeout. The error names the
+    last row received."""
     for kill in (signal.SIGSTOP, signal.SIGKILL):
         with endless_service(server.url) as process:
             query = flowing(client, timeout=1)
@@ -386,14 +392,14 @@ def test_silence(server: NatsServer, client: Client) -> None:
 
 
 def test_no_answer(server: NatsServer, client: Client) -> None:
-    """A service that takes the request and says nothing is given up as well."""
+    """If a service receives the request and never replies, the query fails after its timeout."""
     query = ended(client, server.url, lambda asked: asyncio.sleep(0), timeout=0.5)
     assert isinstance(query.error, RequestTimeout)
     assert "No answer from 'history.query' within 0.5 s" in str(query.error)
 
 
 def test_server_dies_in_the_middle(tmp_path: Path) -> None:
-    """A server that is killed, or frozen, ends the answer; rows are kept, and the next query works."""
+    """If the server is killed or freezes, the query fails and keeps its rows, and the next query works."""
     with running_server(tmp_path, "# no jetstream") as server, Client(Settings(url=server.url)) as client:
         for down, up in ((server.kill, server.start), (lambda: server.signal(signal.SIGSTOP), lambda: None)):
             with endless_service(server.url):
@@ -411,7 +417,7 @@ def test_server_dies_in_the_middle(tmp_path: Path) -> None:
 
 
 def test_no_server(tmp_path: Path) -> None:
-    """Without a connection the query ends with the reason; one that is stopped does so at once."""
+    """Without a connection, the query ends with the reason, and a query that is stopped ends at once."""
     with Client(Settings(url="nats://127.0.0.1:1")) as client:
         client.wait(30)
         query, stopped = client.query(SUBJECT, b"", timeout=1), client.query(SUBJECT, b"")
@@ -423,7 +429,8 @@ def test_no_server(tmp_path: Path) -> None:
 
 
 def test_rights(tmp_path: Path) -> None:
-    """A login that may not ask, or not say how much it has taken in, reads which permission it lacks."""
+    """A login that may not publish the request, or the acknowledgements, gets an error with the missing
+    permission."""
     for allowed, words in ((">", None), ("x", f"to publish to '{SUBJECT}'"), (SUBJECT, ".control.0'")):
         config = (
             "authorization { users: [ {user: s, password: s}, {user: c, password: c, permissions: "
@@ -444,14 +451,14 @@ def test_rights(tmp_path: Path) -> None:
 
 
 async def endless_if_allowed(asked: Asked) -> None:
-    """One row, and the rest when it was acknowledged."""
+    """Send one row, and end the result once the row is acknowledged."""
     await asked.rows({"n": 1}, Lookback_Control=asked.control)
     await asked.until_command("ack 1")
     await asked.end()
 
 
 def test_inbox_denied(tmp_path: Path) -> None:
-    """A login without an inbox gets an error that says so."""
+    """A login that may not subscribe to its inbox gets an error that names the inbox."""
     config = 'authorization { users: [ {user: c, password: c, permissions: { subscribe: "x" } } ] }'
     with (
         running_server(tmp_path, f"# no jetstream\n{config}") as server,
@@ -464,7 +471,8 @@ def test_inbox_denied(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_asked(client: Client) -> None:
-    """A subject with a wildcard, a payload that is none, a wrong kind or credit: refused at once."""
+    """A subject with a wildcard, an invalid payload, and a wrong format, credit or timeout are refused at
+    once."""
     with pytest.raises(SubjectError, match="has a wildcard"):
         client.query("history.*", {})
     with pytest.raises(PayloadError, match="cannot be encoded as JSON"):
@@ -481,13 +489,13 @@ def test_what_cannot_be_asked(client: Client) -> None:
 
 
 def test_idle(server: NatsServer) -> None:
-    """A query that nobody reads any more is stopped at the service, and its rows are forgotten."""
+    """A query without a reader is stopped at the service after `idle_after`, and its rows are dropped."""
     with (
         Client(Settings(url=server.url, idle_after=1)) as client,
         service(server.url, endless) as running,
     ):
         query = client.query(SUBJECT, b"")
-        assert not query.wait(2)  # who waits is a reader
+        assert not query.wait(2)  # a caller that waits is a reader
         assert "stop" not in running.commands()
         until(lambda: "stop" in running.commands())
         with pytest.raises(ClosedError, match="nobody read it for 1 s"):

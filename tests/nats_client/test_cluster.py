@@ -1,4 +1,4 @@
-"""A replicated stream on three nodes: whichever of them fails, the rows are the stream's.
+"""A replicated stream on three nodes: whichever node fails, the feed holds the stream's rows.
 
 Slow, because a cluster takes seconds to notice a dead node, and to agree again once it is back.
 """
@@ -36,21 +36,21 @@ def cluster(running: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture
 def client(cluster: Cluster) -> Iterator[Client]:
-    """A client that knows all nodes."""
+    """A client with the URLs of all nodes."""
     with Client(Settings(url=",".join(cluster.urls))) as client:
         yield client
 
 
 @pytest.fixture
 def publisher(cluster: Cluster) -> Iterator[Publisher]:
-    """Somebody who goes on publishing through all of it."""
+    """A publisher that keeps publishing throughout the test."""
     with Publisher(cluster.urls) as publisher:
         yield publisher
 
 
 @pytest.fixture
 def feed(client: Client, publisher: Publisher) -> Feed:
-    """A feed that is live."""
+    """A feed that has caught up and follows."""
     feed = client.feed(STREAM, look_back="PT1H")
     assert isinstance(feed, Feed)
     assert feed.wait(30)
@@ -68,19 +68,19 @@ def connected_to(client: Client) -> str:
 def consumer_node(cluster: Cluster) -> str:
     """The name of the node that the feed's consumer lives on."""
     consumers: list[Any] = []
-    while len(consumers) != 1 or not consumers[0].cluster:  # the one before may take a moment to go
+    while len(consumers) != 1 or not consumers[0].cluster:  # the previous consumer may linger
         consumers = cluster.run(lambda nc: nc.jetstream(timeout=1).consumers_info(STREAM))
     return str(consumers[0].cluster.leader)
 
 
 def goes_on(publisher: Publisher, count: int = 100) -> None:
-    """Wait until the cluster takes messages again."""
+    """Wait until the cluster accepts `count` more messages."""
     target = publisher.count + count
     until(lambda: publisher.count >= target, 60)
 
 
 def equal(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
-    """The feed is live, and its rows are the stream's: none lost, none twice, in order."""
+    """Check that the feed follows and holds the stream's rows in order, none lost and none duplicated."""
     publisher.pause()
     last = cluster.info(STREAM).state.last_seq
     until(lambda: feed.health.phase == "following" and feed._consumer.last_seq == last, 60)
@@ -92,7 +92,7 @@ def equal(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
 
 
 def test_leader_killed(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
-    """The node that leads the stream is killed and comes back."""
+    """The feed loses no row if the node that leads the stream is killed and started again."""
     leader = cluster.leader(STREAM)
     cluster.nodes[leader].kill()
     goes_on(publisher)
@@ -103,7 +103,8 @@ def test_leader_killed(cluster: Cluster, feed: Feed, publisher: Publisher) -> No
 
 
 def test_connected_node_killed(cluster: Cluster, client: Client, feed: Feed, publisher: Publisher) -> None:
-    """The node that we are connected to is killed: another one serves us."""
+    """If the node that the client is connected to is killed, the client moves to another node and loses no
+    row."""
     name = connected_to(client)
     cluster.nodes[name].kill()
     until(lambda: client.state.status == "connected" and client.state.server_name != name)
@@ -114,7 +115,8 @@ def test_connected_node_killed(cluster: Cluster, client: Client, feed: Feed, pub
 
 
 def test_connected_node_freezes(cluster: Cluster, client: Client, feed: Feed, publisher: Publisher) -> None:
-    """The node that we are connected to stands still: we leave it before it comes back."""
+    """If the node that the client is connected to freezes, the client moves to another node before the first
+    one resumes, and loses no row."""
     name = connected_to(client)
     cluster.nodes[name].signal(signal.SIGSTOP)
     try:
@@ -128,8 +130,8 @@ def test_connected_node_freezes(cluster: Cluster, client: Client, feed: Feed, pu
 
 
 def test_two_of_three_killed(cluster: Cluster, client: Client, feed: Feed, publisher: Publisher) -> None:
-    """Without a majority there is no stream: the feed says so, although the node that is left, which leads
-    the stream, still answers and sends heartbeats; it goes on when there is a majority again."""
+    """Without a majority the feed reports that it is reconnecting, although the remaining node, which leads
+    the stream, still replies and sends heartbeats. The feed continues once there is a majority again."""
     left = connected_to(client)
     while cluster.leader(STREAM) != left:
         cluster.run(lambda nc: nc.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{STREAM}"))
@@ -155,7 +157,7 @@ def test_two_of_three_killed(cluster: Cluster, client: Client, feed: Feed, publi
 
 
 def test_rolling_restart(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
-    """One node after the other is stopped and started, as for an upgrade."""
+    """The feed loses no row if the nodes are restarted one after the other, as for an upgrade."""
     for node in cluster.nodes.values():
         node.stop()
         node.start()
@@ -165,7 +167,8 @@ def test_rolling_restart(cluster: Cluster, feed: Feed, publisher: Publisher) -> 
 
 
 def test_replicas_changed(cluster: Cluster, feed: Feed, publisher: Publisher) -> None:
-    """The stream goes from three replicas to one and back, and its subjects change, while live."""
+    """The feed loses no row while the stream changes from three replicas to one and back, and changes its
+    subjects."""
 
     def change(**config: object) -> None:
         cluster.run(lambda nc: nc.jetstream(timeout=5).update_stream(name=STREAM, **config))

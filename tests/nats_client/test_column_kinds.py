@@ -1,4 +1,4 @@
-"""What a column is follows from its values, and not from which came first."""
+"""A column's type depends on its values, not on which of them came first."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ BIG = 9223372036854771712
 
 
 def window_of(payloads: Sequence[bytes], size: int) -> Window:
-    """A window of these payloads, that many a batch."""
+    """A window of these payloads, appended in batches of `size`."""
     window = Window()
     for start in range(0, len(payloads), size):
         part = list(payloads[start : start + size])
@@ -35,8 +35,8 @@ def window_of(payloads: Sequence[bytes], size: int) -> Window:
     ids=["a word first", "a large integer first", "a number first", "texts", "few"],
 )
 def test_order_does_not_matter(payloads: list[bytes], kind: str, mistyped: int) -> None:
-    """Who was there from the first value on sees what somebody sees who opens the page later, whatever came
-    first, and however it came in batches."""
+    """A viewer who has followed from the first value sees the same column as one who opens the page later,
+    whatever the order and the batches of the values."""
     seen = []
     for order in (payloads, payloads[::-1]):
         for size in (1, 7, len(payloads)):
@@ -50,7 +50,7 @@ def test_order_does_not_matter(payloads: list[bytes], kind: str, mistyped: int) 
 
 
 def test_large_integers_are_exact_beside_small_ones() -> None:
-    """A chart has numbers, a table has each digit."""
+    """Integers too large for a float are rounded in charts, and shown with every digit in tables."""
     snapshot = window_of([b'{"v": %d}' % n for n in (BIG + 1, 5, BIG + 3)], 1).snapshot()
     assert snapshot.numbers("v").tolist() == [float(BIG), 5.0, float(BIG)]
     assert snapshot.frame()["v"].tolist() == [BIG + 1, 5, BIG + 3]
@@ -58,8 +58,8 @@ def test_large_integers_are_exact_beside_small_ones() -> None:
 
 
 def test_kind_changes_with_the_rows() -> None:
-    """When the odd values have left, the column is what the rest is, and readers start over; integers are
-    integers again."""
+    """When the odd values have left the window, the column gets the type of the rest, and a new generation.
+    Integers are integers again."""
     window = window_of([b'{"v": "a"}'] * 6 + [b'{"v": 1}'] * 5, 3)
     before = window.snapshot()
     assert before.columns["v"] == "text"
@@ -75,7 +75,7 @@ def test_kind_changes_with_the_rows() -> None:
 
 
 def test_times_are_times_again() -> None:
-    """A column of times is one again when the row with another text has left."""
+    """A column of times gets its type back when the row with another text has left the window."""
     window = window_of([b'{"v": "n/a"}'] + [b'{"v": "2026-11-25T20:19:27Z"}'] * 9, 1)
     assert window.snapshot().columns["v"] == "text"
     window.evict(2)
@@ -83,7 +83,7 @@ def test_times_are_times_again() -> None:
 
 
 def test_columns_that_nobody_has_any_more_make_room() -> None:
-    """Fields that have left the window take no place from those that come."""
+    """Fields that have left the window free their places for new fields."""
     window = Window()
     for i in range(400):
         fields = b'{"k%d": 1}' % i
@@ -94,8 +94,9 @@ def test_columns_that_nobody_has_any_more_make_room() -> None:
 
 
 def test_texts_are_read_as_numbers_where_numbers_are_wanted() -> None:
-    """A column of numbers written as text, or of on and off, is text, and numbers for who draws it; other
-    texts in it are missing. So "unavailable" first does not matter, nor a code such as an id."""
+    """A column of numbers written as text, or of "on" and "off", has the type text and can be read as
+    numbers. Its other texts, such as a first "unavailable", are then missing values. Ids made of digits keep
+    their text."""
     first = b'{"v": "unavailable", "on": "off", "w": "x", "id": "17"}'
     payloads = [first, b'{"v": "21.5", "on": "ON", "w": "y"}']
     rows = window_of(payloads, 1).snapshot()

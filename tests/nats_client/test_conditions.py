@@ -1,4 +1,4 @@
-"""Conditions of values, as text."""
+"""Conditions of thresholds, parsed from text."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ SECOND = 10**9
     ],
 )
 def test_what_is_said(said: object, condition: Condition) -> None:
-    """Numbers, comparisons, ranges, changes and silence are read, with how long they must last. Equal ones
-    are equal, so that viewers share what is computed."""
+    """Numbers, comparisons, ranges, changes and silence are parsed, with how long they must last. Equal
+    conditions compare and hash as equal, so that viewers share computed results."""
     read = parse_condition(said)
     assert repr(read) == repr(condition)
     assert parse_condition(said) == read
@@ -65,7 +65,7 @@ def test_what_is_said(said: object, condition: Condition) -> None:
     ],
 )
 def test_what_is_none(said: Any) -> None:
-    """Anything else is refused, by name, in a short sentence with examples or with what is wrong."""
+    """Anything else is refused in a short error that names the condition and gives the reason or examples."""
     with pytest.raises(ThresholdError, match="The condition 'busy' is") as raised:
         parse_condition(said, "busy")
     assert len(str(raised.value)) < 400
@@ -73,7 +73,7 @@ def test_what_is_none(said: Any) -> None:
 
 @given(st.text() | st.from_regex(r"(>|<|outside|inside|silent|changed) ?[\d.]{0,9}( for \d{0,5}[a-z]{0,3})?"))
 def test_whatever_is_written(said: str) -> None:
-    """Any text is a condition, or refused."""
+    """Any text is either parsed as a condition or refused with ThresholdError."""
     try:
         condition = parse_condition(said)
     except ThresholdError:

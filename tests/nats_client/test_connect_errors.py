@@ -1,4 +1,4 @@
-"""What goes wrong on the way in: each mistake has its own sentence, with the setting and without a secret.
+"""Failures to connect: each mistake has its own message, which names the setting and shows no secret.
 
 Slow, because it waits to see that a refused client does not hammer the server.
 """
@@ -28,7 +28,7 @@ HOUR = 3600
 
 
 def connect_error(**settings: str | bool) -> ConnectionFailed | SettingsError:
-    """Why a client with these settings does not connect. It never shows a secret."""
+    """The error of a client that cannot connect with these settings, checked to show no secret."""
     with Client(Settings.load(settings, {})) as client:
         client.wait(30)
         assert client.state.status == "connecting"
@@ -61,7 +61,8 @@ def by_scheme(folder: Path, certificates: Certificates) -> Iterator[dict[str, st
 
 
 def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
-    """A URL of one kind to a listener of another one is reported as such, and what to write instead."""
+    """A URL scheme that does not fit the listener is reported as such, with the scheme or setting to use
+    instead."""
     ca = certificates.path("ca.pem")
     no_info = "does not send INFO as a NATS server does. It may be a websocket listener: use ws:// or wss://"
     no_tls = "does not speak TLS on this port. Check the scheme and port in 'url'"
@@ -116,7 +117,8 @@ def test_wrong_scheme(tmp_path: Path, certificates: Certificates) -> None:
 def test_certificate_of_the_server(
     tmp_path: Path, certificates: Certificates, certificate: str, ca: str, said: str, scheme: str
 ) -> None:
-    """A server's certificate that cannot be accepted: why not, and whether a clock may be off."""
+    """If the server's certificate is not acceptable, the error gives the reason, and whether a clock may be
+    wrong."""
     port = free_port()
     config = certificates.tls(certificate)
     if scheme == "wss":
@@ -129,7 +131,8 @@ def test_certificate_of_the_server(
 
 
 def test_missing_ca_file(tmp_path: Path) -> None:
-    """A CA file that is not there is named before anything is sent; also when it goes later."""
+    """A missing CA file is named before anything is sent, even if it disappears after the settings were
+    read."""
     ca = tmp_path / "ca.pem"
     with pytest.raises(SettingsError, match=r"tls_ca: there is no file '.*ca.pem'"):
         Settings(tls_ca=str(ca))
@@ -155,7 +158,8 @@ def test_missing_ca_file(tmp_path: Path) -> None:
 def test_client_certificate(
     tmp_path: Path, certificates: Certificates, certificate: str, key: str, said: str, scheme: str
 ) -> None:
-    """A client certificate that is missing or not accepted: why, as the server says, with the setting."""
+    """If a client certificate is missing or not accepted, the error gives the server's reason and the
+    setting."""
     port = free_port()
     config = certificates.tls(more="verify: true")
     if scheme == "wss":
@@ -169,7 +173,7 @@ def test_client_certificate(
 
 
 def test_login_by_certificate_is_refused(tmp_path: Path, certificates: Certificates) -> None:
-    """A certificate that is no user's is reported as the login that is refused."""
+    """A client certificate that maps to no user is reported as a refused login."""
     users = "authorization { users: [ { user: somebody@example.com } ] }"
     with running_server(tmp_path, f"{users}\n{certificates.tls(more='verify_and_map: true')}") as server:
         cert, key = certificates.path("client.pem"), certificates.path("client.key")
@@ -185,7 +189,7 @@ def login(tmp_path: Path) -> Login:
 
 
 def test_jwt_out_of_its_time(tmp_path: Path, login: Login) -> None:
-    """A JWT that has ended, or not begun, is reported with both times, and which setting it came with."""
+    """A user JWT that has expired or is not valid yet is reported with both times and its setting."""
     now = int(time.time())
     with running_server(tmp_path / "nats", login.config) as server:
         error = connect_error(url=server.url, credentials=str(login.write(now - HOUR)))
@@ -205,8 +209,8 @@ def test_jwt_out_of_its_time(tmp_path: Path, login: Login) -> None:
 
 
 def test_our_clock_is_off(tmp_path: Path, login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By our own clock nothing is refused: what the server accepts is good. Where the server refuses what is
-    good by our clock, the message names that clock."""
+    """Our own clock never causes a refusal: a login that the server accepts is good. If the server refuses a
+    login that is valid by our clock, the error names that clock."""
     with running_server(tmp_path / "nats", login.config) as server:
         now = time.time()
         good, bad = login.write(int(now + HOUR), "good.creds"), login.write(int(now - HOUR), "bad.creds")
@@ -220,10 +224,11 @@ def test_our_clock_is_off(tmp_path: Path, login: Login, monkeypatch: pytest.Monk
 
 
 def test_revoked(tmp_path: Path, login: Login) -> None:
-    """A user who is revoked while connected reads so, and may come back when that is undone."""
+    """A user revoked while connected gets an error that says so, and reconnects once the revocation is
+    undone."""
     with running_server(tmp_path / "nats", login.config) as server:
         file = login.write(None)
-        time.sleep(1)  # a revocation is for what was issued up to that second
+        time.sleep(1)  # a revocation covers JWTs issued up to that second
         with Client(Settings(url=server.url, credentials=str(file))) as client:
             until(lambda: client.state.status == "connected")
             server.configure(login.config_with(revoked=True))
@@ -234,7 +239,7 @@ def test_revoked(tmp_path: Path, login: Login) -> None:
 
 
 def test_unknown_account(tmp_path: Path, login: Login) -> None:
-    """A login of an operator that the server does not know is reported as that possibility."""
+    """For a login of another operator, the error says that the server may not know the account."""
     (tmp_path / "other").mkdir()
     with running_server(tmp_path / "nats", operator(tmp_path / "other").config) as server:
         error = connect_error(url=server.url, credentials=str(login.write(None)))
@@ -242,8 +247,8 @@ def test_unknown_account(tmp_path: Path, login: Login) -> None:
 
 
 def test_connection_limits(tmp_path: Path, login: Login) -> None:
-    """A server, and an account, at its limit of connections: each its own sentence; it connects when one is
-    free."""
+    """A server and an account at their connection limit each have their own error. The client connects once a
+    connection is free."""
     with (
         running_server(tmp_path / "a", "max_connections: 1") as server,
         Client(Settings(url=server.url)) as first,
@@ -276,7 +281,7 @@ def test_connection_limits(tmp_path: Path, login: Login) -> None:
     ],
 )
 def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
-    """An account without JetStream, a domain or a prefix that is not there: reported by feeds and by
+    """An account without JetStream, an unknown domain and an unknown API prefix are reported by feeds and by
     lists."""
     accounts = "accounts { A { users: [ { user: me, password: x } ] }, B { jetstream: enabled } }"
     with (
@@ -290,8 +295,9 @@ def test_no_jetstream(tmp_path: Path, settings: dict[str, Any], said: str) -> No
 
 
 def test_wrong_inbox_prefix(tmp_path: Path) -> None:
-    """An inbox that the login does not permit is reported with the setting. One that messages of another
-    account do not reach is reported too, and stays so: no coming and going of "replaying"."""
+    """An inbox that the login does not permit is reported with the setting. So is an inbox that the messages
+    of another account do not reach; the feed then stays "reconnecting" and never alternates with
+    "replaying"."""
     users = (
         'authorization { users: [ { user: me, password: x, permissions: { subscribe: "_INBOX_me.>" } } ] }'
     )
@@ -327,7 +333,7 @@ def test_wrong_inbox_prefix(tmp_path: Path) -> None:
 
 
 def test_comes_back_when_mended(tmp_path: Path, certificates: Certificates) -> None:
-    """A server's renewed certificate, and a renewed client certificate and CA, count without a restart."""
+    """A renewed server certificate, client certificate or CA file takes effect without a restart."""
     ca, cert, key = (tmp_path / name for name in ("ca.pem", "client.pem", "client.key"))
 
     def put(name: str, to: Path) -> None:
@@ -353,7 +359,7 @@ def test_comes_back_when_mended(tmp_path: Path, certificates: Certificates) -> N
 
 @pytest.mark.parametrize("answer", [b"-ERR 'Authorization Violation'\r\n", b"PONG\r\n"])
 def test_no_hammering(answer: bytes) -> None:
-    """A server that refuses, or that takes the login and hangs up, is asked again less and less often."""
+    """A server that refuses the login, or accepts it and disconnects, is retried less and less often."""
     times: list[float] = []
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(60)

@@ -1,4 +1,4 @@
-"""Every way in: the examples of docs/connecting.md, each against a server that is set up so."""
+"""Every example of docs/connecting.md connects to a server that is set up for it."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ USERS = 'authorization { users: [ { user: dashboard, password: "change-me" } ] }
 
 @dataclass(frozen=True)
 class Place:
-    """What a server is made of: a folder, and certificates."""
+    """The folder and certificates from which a server is set up."""
 
     folder: Path
     certificates: Certificates
@@ -35,14 +35,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Ready:
-    """A server that runs."""
+    """A running server."""
 
     words: dict[str, str] = field(default_factory=dict)
-    """What to put in place of the words of an example."""
+    """Replacements for the placeholders of an example."""
     streams: Settings | None = None
-    """How to log in to where the streams are, None: as the example does."""
+    """The login that creates the streams; None for that of the example."""
     services: Settings | None = None
-    """The same of the services."""
+    """The login that runs the services; None for that of the example."""
 
 
 Way = Callable[[Place], AbstractContextManager[Ready]]
@@ -50,7 +50,7 @@ WAYS: dict[str, Way] = {}
 
 
 def way(heading: str) -> Callable[[Callable[[Place], Iterator[Ready]]], Way]:
-    """Note a function as the server for the section `heading`."""
+    """Register a function as the server for the section `heading`."""
 
     def note(start: Callable[[Place], Iterator[Ready]]) -> Way:
         WAYS[heading] = contextmanager(start)
@@ -60,7 +60,8 @@ def way(heading: str) -> Callable[[Callable[[Place], Iterator[Ready]]], Way]:
 
 
 def examples() -> dict[str, dict[str, dict[str, Any]]]:
-    """Section to kind of block to what `Settings.load` takes: a mapping, or an environment."""
+    """The examples by section and kind of block, as `Settings.load` accepts them: a mapping or an
+    environment."""
     sections = re.split(r"^## ", (ROOT / "docs" / "connecting.md").read_text(), flags=re.MULTILINE)[1:]
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for section in sections:
@@ -78,7 +79,8 @@ EXAMPLES = examples()
 
 
 def settings_of(heading: str, kind: str, words: dict[str, str]) -> Settings:
-    """The settings of an example, with `words` put in; none of its hosts, paths and secrets may be left."""
+    """The settings of an example with `words` replaced. Fails if a host, path or secret of the document is
+    left."""
     values = EXAMPLES[heading][kind]
     for old, new in words.items():
         values = {
@@ -98,15 +100,15 @@ def settings_of(heading: str, kind: str, words: dict[str, str]) -> Settings:
 
 @contextmanager
 def running(place: Place, config: str, host: str = "nats.example.com:4222", **words: str) -> Iterator[Ready]:
-    """A server with `config`, in place of `host`."""
+    """Run a server with `config` that stands in for `host`."""
     with running_server(place.folder / "nats", config) as server:
         yield Ready({host: f"127.0.0.1:{server.port}", **words})
 
 
 @contextmanager
 def filled(streams: Settings, services: Settings) -> Iterator[None]:
-    """A stream S with five messages and a bucket B with a key, made by a login of `streams`, and a service
-    `echo` of one of `services`."""
+    """Provide a stream S with five messages and a bucket B with a key, created with the login `streams`, and
+    a service `echo` that runs with the login `services`."""
 
     async def connect(settings: Settings) -> Any:
         options = settings.login()
@@ -155,7 +157,8 @@ def filled(streams: Settings, services: Settings) -> Iterator[None]:
 
 
 def check(settings: Settings) -> None:
-    """A client with these settings lists and replays the stream, watches the key, and asks the service."""
+    """Check that a client with these settings lists and replays the stream, watches the key and calls the
+    service."""
     with Client(settings) as client:
         feed, watch = client.feed("S", look_back="PT1H"), client.values("B")
         until(lambda: len(feed.snapshot()) == 5)
@@ -168,7 +171,7 @@ def check(settings: Settings) -> None:
 
 @way("No login")
 def no_login(place: Place) -> Iterator[Ready]:
-    """A server that lets everybody in."""
+    """A server without logins."""
     with running(place, "") as ready:
         yield ready
 
@@ -189,7 +192,7 @@ def token(place: Place) -> Iterator[Ready]:
 
 @way("Nkey")
 def nkey(place: Place) -> Iterator[Ready]:
-    """A server that knows a user's public key."""
+    """A server with a user's public key."""
     user = Key.new("user")
     public, seed = user.public, user.seed
     file = place.folder / "dashboard.nk"
@@ -200,7 +203,7 @@ def nkey(place: Place) -> Iterator[Ready]:
 
 
 def files(login: Login) -> dict[str, str]:
-    """The words of the examples with a user JWT, and what stands for them."""
+    """Write the files of a user JWT; return the replacements for the placeholders of its examples."""
     creds, jwt, seed = (login.folder / f"dashboard.{end}" for end in ("creds", "jwt", "nk"))
     login.write(None, creds.name)
     text = creds.read_text().splitlines()[1]
@@ -217,7 +220,7 @@ def files(login: Login) -> dict[str, str]:
 
 @way("Credentials file")
 def credentials_file(place: Place) -> Iterator[Ready]:
-    """A server of an operator."""
+    """A server in operator mode."""
     login = operator(place.folder)
     with running(place, login.config) as ready:
         ready.words.update(files(login))
@@ -228,7 +231,7 @@ WAYS["JWT and seed"] = credentials_file
 
 
 def tls_words(certificates: Certificates) -> dict[str, str]:
-    """The words of the examples with certificates, and what stands for them."""
+    """Replacements for the placeholders of the examples with certificates."""
     return {
         "/etc/nats/ca.pem": certificates.path("ca.pem"),
         "/etc/nats/dashboard.pem": certificates.path("client.pem"),
@@ -238,7 +241,7 @@ def tls_words(certificates: Certificates) -> dict[str, str]:
 
 @way("TLS with a CA of your own")
 def own_ca(place: Place) -> Iterator[Ready]:
-    """A server with a certificate that no system knows."""
+    """A server whose certificate no system CA has signed."""
     with running(place, f"{USERS}\n{place.certificates.tls()}") as ready:
         ready.words.update(tls_words(place.certificates))
         yield ready
@@ -246,7 +249,7 @@ def own_ca(place: Place) -> Iterator[Ready]:
 
 @way("Client certificate")
 def client_certificate(place: Place) -> Iterator[Ready]:
-    """A server that wants one, and a password as well."""
+    """A server that requires a client certificate and a password."""
     with running(place, f"{USERS}\n{place.certificates.tls(more='verify: true')}") as ready:
         ready.words.update(tls_words(place.certificates))
         yield ready
@@ -254,7 +257,7 @@ def client_certificate(place: Place) -> Iterator[Ready]:
 
 @way("Login by certificate")
 def login_by_certificate(place: Place) -> Iterator[Ready]:
-    """A server that takes the certificate for the login."""
+    """A server that accepts the client certificate as the login."""
     users = 'authorization { users: [ { user: "dashboard@example.com" } ] }'
     with running(place, f"{users}\n{place.certificates.tls(more='verify_and_map: true')}") as ready:
         ready.words.update(tls_words(place.certificates))
@@ -263,7 +266,7 @@ def login_by_certificate(place: Place) -> Iterator[Ready]:
 
 @way("TLS first")
 def tls_first(place: Place) -> Iterator[Ready]:
-    """A server that says nothing before the handshake."""
+    """A server that sends nothing before the TLS handshake."""
     with running(place, place.certificates.tls(more="handshake_first: true")) as ready:
         ready.words.update(tls_words(place.certificates))
         yield ready
@@ -280,7 +283,7 @@ def websocket(place: Place) -> Iterator[Ready]:
 
 @way("Websocket with TLS")
 def websocket_with_tls(place: Place) -> Iterator[Ready]:
-    """The same with a certificate, at a server of an operator."""
+    """A websocket listener with a certificate, on a server in operator mode."""
     port, login = free_port(), operator(place.folder)
     config = f'{login.config}\nwebsocket {{ listen: "127.0.0.1:{port}", {place.certificates.tls()} }}'
     with running(place, config) as ready:
@@ -298,7 +301,7 @@ def several_servers(place: Place) -> Iterator[Ready]:
 
 @way("Managed service")
 def managed_service(place: Place) -> Iterator[Ready]:
-    """A server of an operator, with a certificate that the system's CAs vouch for, ours being one of them."""
+    """A server in operator mode with a certificate that the system's CAs, here our own, have signed."""
     login = operator(place.folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", place.certificates.path("ca.pem"))
@@ -350,7 +353,7 @@ accounts {
 
 @way("Streams of another account")
 def other_account(place: Place) -> Iterator[Ready]:
-    """Two accounts, of which one has the streams, and the other imports their API."""
+    """Two accounts: one has the streams, and the other imports their API."""
     with running(place, ACCOUNTS % (place.folder / "store")) as ready:
         url = f"nats://{ready.words['nats.example.com:4222']}"
         yield replace(ready, streams=Settings(url=url, user="data", password="x"))
@@ -358,7 +361,7 @@ def other_account(place: Place) -> Iterator[Ready]:
 
 @way("Private inbox")
 def own_inbox(place: Place) -> Iterator[Ready]:
-    """A user who may read no other's answers."""
+    """A user who may subscribe only to a private inbox."""
     config = """authorization { users: [
         { user: admin, password: x }
         { user: dashboard, password: "change-me", permissions: {
@@ -369,14 +372,14 @@ def own_inbox(place: Place) -> Iterator[Ready]:
 
 
 def test_each_section_has_a_server() -> None:
-    """No example of the document goes untried, and each has both forms."""
+    """Every example of the document is tested, and each has both forms, toml and sh."""
     assert set(EXAMPLES) == set(WAYS)
     assert all(set(forms) == {"toml", "sh"} for forms in EXAMPLES.values())
 
 
 @pytest.mark.parametrize("heading", EXAMPLES)
 def test_way_in(tmp_path: Path, certificates: Certificates, heading: str) -> None:
-    """Both forms of the document's example log in, replay a stream, watch a key and ask a service."""
+    """Both forms of the document's example log in, replay a stream, watch a key and call a service."""
     with WAYS[heading](Place(tmp_path, certificates)) as ready:
         ways = [settings_of(heading, kind, ready.words) for kind in EXAMPLES[heading]]
         with filled(ready.streams or ways[0], ready.services or ways[0]):
@@ -385,7 +388,7 @@ def test_way_in(tmp_path: Path, certificates: Certificates, heading: str) -> Non
 
 
 def test_leaf_node_of_an_operator(tmp_path: Path) -> None:
-    """A leaf node that is in operator mode, as its hub, hands a login with a JWT on to the hub's streams."""
+    """Through a leaf node in operator mode, a login with a user JWT reads the streams of the hub."""
     login, port = operator(tmp_path), free_port()
     creds = login.write(None)
     hub = (
@@ -404,7 +407,8 @@ def test_leaf_node_of_an_operator(tmp_path: Path) -> None:
 
 
 def test_example_of_the_secrets_file() -> None:
-    """The secrets file's example names settings that exist, in each of its lines that are commented out."""
+    """Every line of secrets.toml.example, commented out or not, is valid TOML and names a setting that
+    exists."""
     text = (ROOT / ".streamlit" / "secrets.toml.example").read_text().partition("# [auth]")[0]
     lines = [line.removeprefix("# ") for line in text.splitlines() if re.match(r"(# )?\w+ = ", line)]
     known = set(Settings.__dataclass_fields__)

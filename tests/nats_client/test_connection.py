@@ -1,4 +1,4 @@
-"""Logins that are refused, and connections that come back; test_connecting.py has the ways in."""
+"""Refused logins and restored connections; test_connecting.py covers the ways to log in."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ SECRET = "hush-hush"
 
 @contextmanager
 def connected(**settings: Any) -> Iterator[Client]:
-    """A client with these settings, its first attempt to connect behind it."""
+    """A client with these settings, after its first attempt to connect."""
     with Client(Settings(**settings)) as client:
         client.wait(30)
         yield client
@@ -53,8 +53,8 @@ def test_user_and_password(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("password", ["p@ss/1", "a?b#c:d", "50%", "a b ü", "[x]"])
 def test_password_in_the_url(tmp_path: Path, password: str) -> None:
-    """Any password in the URL logs in, as it stands and percent-encoded, the app and the programs; none is
-    shown when it is refused."""
+    """Any password in the URL logs in, raw or percent-encoded, for the app and for programs. A refused
+    password is not shown."""
     config = 'authorization { user: "me@here", password: "%s" }'
     with running_server(tmp_path, config % password) as server:
         login = f"//{quote('me@here', safe='')}:{quote(password, safe='')}@"
@@ -91,7 +91,8 @@ def test_token(tmp_path: Path) -> None:
 
 
 def test_nkey(tmp_path: Path) -> None:
-    """An nkey seed connects; another one is refused; what is no seed is named as such."""
+    """An nkey seed connects, and another seed is refused. A malformed seed is a SettingsError. Neither is
+    shown."""
     key, other = Key.new("user"), Key.new("user")
     with running_server(tmp_path, f"authorization {{ users: [ {{ nkey: {key.public} }} ] }}") as server:
         with connected(url=server.url, nkey=key.seed) as client:
@@ -121,7 +122,7 @@ def test_credentials_file(tmp_path: Path) -> None:
 
 
 def test_no_login_in_plain_text(certificates: Certificates) -> None:
-    """Where TLS is asked for and the server offers none, the password stays at home."""
+    """If TLS is required and the server offers none, the password is not sent."""
     received = bytearray()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -155,7 +156,7 @@ def test_second_server_is_tried(tmp_path: Path) -> None:
 
 
 def test_comes_alive_with_its_server(tmp_path: Path) -> None:
-    """A client that began without its server connects when it is there."""
+    """A client that started without its server connects once the server is up."""
     with running_server(tmp_path) as server:
         server.kill()
         with connected(url=server.url) as client:
@@ -166,7 +167,7 @@ def test_comes_alive_with_its_server(tmp_path: Path) -> None:
 
 
 def test_permission_is_told_at_once(tmp_path: Path) -> None:
-    """A login that may not create consumers gets that error from the feed, with the subject."""
+    """A feed whose login may not create consumers reports that at once, with the subject."""
     config = (
         "authorization { users: [ { user: me, password: x, permissions: { publish: "
         '["$JS.API.STREAM.INFO.*", "$JS.API.STREAM.CREATE.*"], subscribe: "_INBOX.>" } } ] }'
@@ -193,7 +194,7 @@ def test_no_jetstream_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["nats", "ws"])
 def test_frozen_server_leaves_nothing_behind(tmp_path: Path, scheme: str) -> None:
-    """A client that is closed while its server is frozen closes its socket all the same."""
+    """A client that is closed while its server is frozen still closes its socket."""
     port = free_port()
     with running_server(tmp_path, f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}') as server:
         address = f"127.0.0.1:{server.port if scheme == 'nats' else port}"
@@ -206,6 +207,6 @@ def test_frozen_server_leaves_nothing_behind(tmp_path: Path, scheme: str) -> Non
 
 
 def sockets() -> int:
-    """Sockets that this process has open."""
+    """The number of sockets that this process has open."""
     links = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
     return sum(link.startswith("socket:") for link in links)

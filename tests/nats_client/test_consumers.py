@@ -1,4 +1,4 @@
-"""The list of consumers, and the course of their lag, as a real server has them."""
+"""The list of consumers and the course of their lag, read from a real server."""
 
 import asyncio
 import json
@@ -46,8 +46,8 @@ def many(server: NatsServer, name: str, count: int) -> None:
 
 
 def test_what_each_is_told_as(server: NatsServer, client: Client) -> None:
-    """Each consumer of each stream is listed with what it is and how far it is behind, the furthest behind
-    first, those of buckets and our own too."""
+    """Every consumer of every stream is listed with its configuration and lag, the greatest lag first.
+    Consumers of buckets and our own are listed too."""
     later = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     stream(server, "Q", "q.>", retention="workqueue", max_msgs=4, discard="new")
     worker(server, "Q", filter_subject="q.>", max_ack_pending=7)
@@ -92,12 +92,12 @@ def test_what_each_is_told_as(server: NatsServer, client: Client) -> None:
 
 
 def test_course(server: NatsServer, client: Client) -> None:
-    """The lag of each consumer has a course from the first listing on; a consumer that is made again under
-    its name has one of its own, and one that is gone has none."""
+    """The course of a consumer's lag begins with the first listing. A consumer recreated under the same name
+    has a course of its own, and a deleted consumer has none."""
     worker(server, "S")
     client.consumers()
     publish(server, "s.a", *numbered(5))
-    # The server counts what a consumer still has to deliver a little after it has stored it
+    # The server updates `num_pending` a little after it has stored the messages
     until(lambda: api(server, "CONSUMER.INFO.S.worker")["num_pending"] == 5)
     found = client.consumers()
     (first,) = found.consumers
@@ -113,7 +113,8 @@ def test_course(server: NatsServer, client: Client) -> None:
 
 
 def test_course_starts_over(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody has read the list for a while, the courses begin anew: a line over it would be a guess."""
+    """If the list was not read for a while, the courses start over, because a line across that time would be
+    a guess."""
     worker(server, "S")
     client.consumers()
     (one,) = client.consumers().consumers
@@ -123,8 +124,8 @@ def test_course_starts_over(server: NatsServer, client: Client, monkeypatch: pyt
 
 
 def test_a_thousand(server: NatsServer, client: Client) -> None:
-    """A thousand consumers of one stream are listed as a whole, each once, and so are those of streams beside
-    it; a listing asks for no stream without a consumer."""
+    """A thousand consumers of one stream are listed completely, each once, along with those of other streams.
+    A listing sends no request for a stream without consumers."""
     for i in range(20):
         stream(server, f"E{i}", f"e{i}.>")
     many(server, "S", 1000)
@@ -150,7 +151,7 @@ def test_a_thousand(server: NatsServer, client: Client) -> None:
 
 
 def test_more_than_are_read(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond so many consumers no more are read; how many there are is known all the same."""
+    """Beyond a ceiling no more consumers are read, but their total is still reported."""
     monkeypatch.setattr("nats_client.streams.consumer_list.MOST", 300)
     many(server, "S", 600)
     found = client.consumers()
@@ -177,8 +178,8 @@ def strict(tmp_path: Path) -> Iterator[NatsServer]:
 
 @pytest.mark.parametrize(("user", "seen"), [("admin", 2), ("some", 1), ("none", 0)])
 def test_what_a_login_may_not_list(strict: NatsServer, user: str, seen: int) -> None:
-    """Streams whose consumers the login may not list are named with the subject that is missing, those of the
-    others are there; the server is not asked for them again each time."""
+    """Streams whose consumers the login may not list are named with the missing subject, and consumers of
+    other streams are listed. Refused requests are not repeated with each listing."""
     url = strict.url.replace("admin", user)
     with Client(Settings(url=url)) as client:
         found = client.consumers()
@@ -196,8 +197,8 @@ def test_what_a_login_may_not_list(strict: NatsServer, user: str, seen: int) -> 
 
 
 def test_cluster(tmp_path: Path) -> None:
-    """In a cluster each consumer has its leader and replicas; those on a node that is gone are named as not
-    read, or as without a leader, and hide none of the others."""
+    """In a cluster each consumer has its leader and replicas. If a node dies, a stream stored only there is
+    reported as silent, and the consumers of other streams are still listed, with the node as behind."""
     with running_cluster(tmp_path) as cluster:
         for name, count in (("A", 3), ("L", 1), ("Z", 3)):
             stream(cluster, name, f"{name}.>", num_replicas=count)
@@ -232,8 +233,8 @@ def test_cluster(tmp_path: Path) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 10**10), st.integers(0, 10**6)), max_size=700))
 def test_courses_are_bounded(steps: list[tuple[int, int]]) -> None:
-    """However long a course gets, it has a bounded number of points; its greatest lag stays, and it ends with
-    what came last."""
+    """However long a course gets, its number of points is bounded. Its greatest lag is kept, and its last
+    point covers the newest lag."""
     courses, now = LagCourses(), 0
     key = ("S", "C", "1")
     for step, lag in steps:
@@ -251,7 +252,8 @@ def test_courses_are_bounded(steps: list[tuple[int, int]]) -> None:
 
 
 def test_unknown_is_no_zero() -> None:
-    """While a stream does not answer, its consumers have no lag, and keep what was known."""
+    """While a stream does not reply, the lag of its consumers is unknown, not zero, and earlier points are
+    kept."""
     courses, key = LagCourses(), ("S", "C", "1")
     courses.note(1, {key: 5})
     courses.note(2, {}, {"S"})

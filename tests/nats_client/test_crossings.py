@@ -1,4 +1,4 @@
-"""Crossings against a model that looks at every row that ever came."""
+"""Crossings are compared with a model that reads every row ever received."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ Row = tuple[int, float]
 
 
 class Rows:
-    """A real window, filled at a clock that is seconds after NOW."""
+    """A real window, filled at times in seconds after NOW."""
 
     def __init__(self) -> None:
         self.window = Window()
@@ -45,7 +45,7 @@ class Rows:
         self.window.append(Batch(seq, received, times, [name for _, name, _ in rows], values))
 
     def held(self) -> list[tuple[int, str, float]]:
-        """The rows of the window, as they came."""
+        """The rows of the window, in the order of arrival."""
         snapshot = self.window.snapshot()
         codes, labels = snapshot.codes("_subject")
         seconds = ((snapshot.time - NOW) // SECOND).tolist()
@@ -55,7 +55,7 @@ class Rows:
 
 
 class Model:
-    """Remembers every row, and works everything out anew each time."""
+    """A model that keeps every row and recomputes everything each time."""
 
     def __init__(self, condition: Condition = LIMIT) -> None:
         self.condition = condition
@@ -80,7 +80,7 @@ class Model:
         return far.get(self.condition.kind, max(low - value, value - high))
 
     def update(self, now: int, rows: list[tuple[int, str, float]]) -> None:
-        """Forget who was silent for the look-back, then take in `rows`."""
+        """Drop the series without a row in the look-back, then add `rows`."""
         edge = now - 600
         self.rows = {name: mine for name, mine in self.rows.items() if max(mine)[0] >= edge}
         for at, name, value in rows:
@@ -105,7 +105,7 @@ class Model:
 
 
 def check(crossings: Crossings, model: Model, now: int) -> None:
-    """What was found is what the model says."""
+    """Check that the crossings found equal those of the model."""
     found, edge = crossings.found(), now - 600
     lasting = model.condition.lasting // SECOND
     expected = {
@@ -163,7 +163,8 @@ conditions = st.sampled_from(
 def test_as_if_all_rows_were_looked_at(
     steps: list[tuple[list[tuple[int, str, float]], int, str]], said: str
 ) -> None:
-    """Whatever rows come in whatever order and batches, what is found is what all rows together say."""
+    """Whatever the order and the batches in which rows arrive, the crossings equal those computed from all
+    rows."""
     condition = parse_condition(said)
     rows, model = Rows(), Model(condition)
     crossings = Crossings("v", "_subject", LOOK_BACK, condition)
@@ -179,7 +180,7 @@ def test_as_if_all_rows_were_looked_at(
         rows.window.evict(NOW + (now - 600) * SECOND)
         model.update(now, timed)
         if event == "remove" and len(held := rows.window.snapshot()):
-            # A deleted message gives all rows other ordinals: what is left is all there is to know.
+            # A deleted message renumbers all rows, so crossings start over from the rows that are left.
             rows.window.remove(held.seq[len(held) // 2 :][:1])
             model = Model(condition)
             model.update(now, rows.held())
@@ -191,7 +192,7 @@ def test_as_if_all_rows_were_looked_at(
 
 
 def found(rows: list[tuple[int, str, float]], limit: Condition = LIMIT) -> Crossings:
-    """The crossings of these rows, a second each."""
+    """The crossings of these rows, appended in one batch."""
     window = Rows()
     window.add(0, rows)
     crossings = Crossings("v", "_subject", LOOK_BACK, limit)
@@ -200,7 +201,8 @@ def found(rows: list[tuple[int, str, float]], limit: Condition = LIMIT) -> Cross
 
 
 def test_a_plain_crossing() -> None:
-    """From at or below to above is a crossing; it has a start, an end, and a peak."""
+    """A series that rises from at or below the limit to above it has a crossing with a start, an end and a
+    peak."""
     times = range(-60, 0, 10)
     crossings = found([(t, "a", v) for t, v in zip(times, [1, 5, 6, 9, 7, 5], strict=True)]).found()
     at = NOW - 40 * SECOND, 6.0, NOW - 10 * SECOND, 9.0, True
@@ -208,19 +210,19 @@ def test_a_plain_crossing() -> None:
 
 
 def test_a_missing_value_ends_nothing() -> None:
-    """Rows without the value are passed over: the series stays where it was."""
+    """Rows without the value are ignored: the crossing continues."""
     nan = float("nan")
     assert found([(-30, "a", 1), (-20, "a", 8), (-10, "a", nan), (-5, "a", 9)]).found().above == 1
 
 
 def test_above_from_the_first_row_on() -> None:
-    """A series whose first row is above is above, but nobody saw it rise."""
+    """A series whose first row is above the limit has a crossing whose rise was not seen."""
     (crossing,) = found([(-30, "a", 8), (-20, "a", 9)]).found().crossings
     assert (crossing.seen, crossing.end, crossing.peak) == (False, None, 9)
 
 
 def test_a_long_stay_keeps_its_start_and_peak() -> None:
-    """What still goes on is reported from its beginning, though those rows have left the look-back."""
+    """A crossing that continues keeps its start and peak after those rows have left the look-back."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     for now, value in [(0, 1), (10, 99), *((20 + 100 * i, 6) for i in range(20))]:
         rows.add(now, [(now, "a", float(value))])
@@ -231,8 +233,8 @@ def test_a_long_stay_keeps_its_start_and_peak() -> None:
 
 @pytest.mark.parametrize(("late", "peaks"), [(9.0, [99]), (2.0, [99, 50]), (120.0, [120])])
 def test_a_late_row_in_a_long_stay(late: float, peaks: list[float]) -> None:
-    """A late row raises the peak of a stay that began before the look-back, or splits it in two, and the peak
-    that has left the window stays where it was."""
+    """A late row in a crossing that began before the look-back raises its peak or splits it in two. A peak
+    that has left the window stays with its part."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     for now, value in [(0, 1), (10, 7), (20, 99), (400, 40), (800, 50), (900, 45)]:
         rows.add(now, [(now, "a", float(value))])
@@ -244,8 +246,8 @@ def test_a_late_row_in_a_long_stay(late: float, peaks: list[float]) -> None:
 
 
 def test_a_late_row_before_the_peak() -> None:
-    """The peak of a stay that began before the look-back is not that of a later one from which a late row
-    parts it."""
+    """If a late row splits a crossing that began before the look-back, the peak of the later part is not
+    reported for the earlier part."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     for now, value in [(0, 1), (10, 7), (400, 40), (800, 50), (900, 45)]:
         rows.add(now, [(now, "a", float(value))])
@@ -259,8 +261,8 @@ def test_a_late_row_before_the_peak() -> None:
 
 
 def test_only_the_newest_are_kept_and_all_are_counted() -> None:
-    """Beyond the most that are kept crossings are counted, until they leave the look-back; one that still
-    goes on is kept, however many came later."""
+    """Crossings beyond the maximum are only counted, until they leave the look-back. A crossing that
+    continues is kept, however many came later."""
     rows, crossings = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     noise = [(t, "noise", float(value)) for t in range(-590, -10) for value in (0, 9, 1, 8)]
     rows.add(0, [(-595, "long", 1), (-594, "long", 7), *noise, (-9, "noise", 0)])
@@ -291,7 +293,7 @@ def test_a_row_ahead_of_its_time_waits() -> None:
 
 
 def test_a_late_thread_changes_nothing() -> None:
-    """A viewer with an older snapshot than another's neither undoes nor doubles anything."""
+    """An update with an older snapshot than the last one changes nothing."""
     rows, crossings = Rows(), Crossings("v", None, LOOK_BACK, LIMIT)
     rows.add(0, [(-5, "a", 1)])
     old = rows.window.snapshot()
@@ -304,7 +306,7 @@ def test_a_late_thread_changes_nothing() -> None:
 
 
 def test_many_viewers_at_once() -> None:
-    """Threads that update the same crossings together end with what one alone finds."""
+    """Threads that update the same crossings concurrently get the result that one thread alone computes."""
     rows, shared = Rows(), Crossings("v", "_subject", LOOK_BACK, LIMIT)
     ended = threading.Event()
 
@@ -333,7 +335,7 @@ def test_many_viewers_at_once() -> None:
 
 
 def test_a_column_that_is_not_there_is_told() -> None:
-    """Each viewer hears of a wrong column at each refresh, and a right one still works then."""
+    """A column that does not exist raises ColumnError at each refresh, so that each viewer sees it."""
     rows = Rows()
     rows.add(0, [(-5, "a", 1)])
     crossings = Crossings("w", "_subject", LOOK_BACK, LIMIT)
@@ -343,8 +345,8 @@ def test_a_column_that_is_not_there_is_told() -> None:
 
 
 def test_of_a_feed(tmp_path: Path) -> None:
-    """On a real server: rises are found as messages come, a late one by its own time, all readers of a feed
-    share them, and a stream that is made anew starts over."""
+    """On a real server, crossings are found as messages arrive, and a late message counts at its own time.
+    All readers of a feed share them, and a recreated stream starts over."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.add_stream("S", ["s.>"])
         begin = time.time()
@@ -367,7 +369,7 @@ def test_of_a_feed(tmp_path: Path) -> None:
             say("a", at - 60, value)
         until(lambda: now() == [("s.a", -59, 9, True)])
         say("b", -50, 8)
-        say("a", -57.5, 2)  # late: it parts what is above
+        say("a", -57.5, 2)  # late: it splits the crossing
         until(lambda: now() == [("s.b", -50, 8, True), ("s.a", -57, 7, True), ("s.a", -59, 9, False)])
         server.run(lambda nc: nc.jetstream().delete_stream("S"))
         server.add_stream("S", ["s.>"])

@@ -1,4 +1,4 @@
-"""Payloads to columns."""
+"""Payloads are decoded to columns."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def frame(*payloads: bytes, decoder: str = "json", time: str | None = None) -> t
 
 
 def nulls(*payloads: bytes) -> dict[str, list[bool]]:
-    """Of each column of numbers, which of the rows say null."""
+    """For each column of numbers, which rows have an explicit null."""
     count = len(payloads)
     batch, _, _ = decode(Raw(list(range(count)), [NOW] * count, ["s"] * count, list(payloads)), "json", None)
     window = Window()
@@ -62,7 +62,7 @@ def test_objects() -> None:
 
 
 def test_scalars_and_arrays() -> None:
-    """A scalar is the column value, an array of objects is several rows of one sequence."""
+    """A scalar becomes the column `value`; an array of objects becomes several rows with one sequence."""
     rows, _ = frame(b"7", b'[{"value": 8}, {"value": 9}, 10]')
     assert rows["value"].tolist() == [7, 8, 9, 10]
     assert rows["_seq"].tolist() == [1, 2, 2, 2]
@@ -77,7 +77,7 @@ def test_nested_objects() -> None:
 
 @pytest.mark.parametrize("payload", [b"{", b"\xff\xfe", b'{"a": NaN', b"[" * 100_000, b"\x00"])
 def test_malformed(payload: bytes) -> None:
-    """What is no JSON is counted and left out, and the rest stays."""
+    """A payload that is not JSON is counted and left out; the other rows stay."""
     rows, malformed = frame(b'{"a": 1}', payload, b'{"a": 3}')
     assert malformed == 1
     assert rows["a"].tolist() == [1, 3]
@@ -97,7 +97,8 @@ def test_no_payload(decoder: str) -> None:
 
 
 def test_missing_and_mixed() -> None:
-    """A missing value is missing; a word in a column of numbers is missing; a number among words is text."""
+    """A null, and a word in a column of numbers, are missing values; a number in a column of words is
+    text."""
     rows, _ = frame(b'{"a": 1, "t": "x"}', b'{"a": null}', b'{"a": "word", "t": 5}', b'{"a": 4, "t": "y"}')
     np.testing.assert_array_equal(rows["a"], [1, np.nan, np.nan, 4])
     assert rows["t"].tolist() == ["x", np.nan, "5", "y"] or rows["t"].isna().tolist() == [
@@ -109,7 +110,7 @@ def test_missing_and_mixed() -> None:
 
 
 def test_large_integers_stay_exact() -> None:
-    """Integers that float64 cannot hold are numbers, and kept to the digit."""
+    """Integers that float64 cannot hold are numbers and keep every digit."""
     rows, _ = frame(b'{"id": 9007199254740993}')
     assert rows["id"].tolist() == [9007199254740993]
 
@@ -123,7 +124,7 @@ def test_envelope_names_are_kept_apart() -> None:
 
 
 def test_long_text_is_cut() -> None:
-    """A huge text keeps its beginning."""
+    """A text longer than LONGEST_TEXT is cut to its beginning."""
     rows, _ = frame(json.dumps({"a": "x" * 1_000_000}).encode())
     assert len(rows["a"].iloc[0]) == LONGEST_TEXT
 
@@ -167,8 +168,8 @@ def test_unreadable_event_time() -> None:
     ],
 )
 def test_times_that_nanoseconds_cannot_hold(far: str, zone: str) -> None:
-    """A message whose own time is beyond int64 ns is malformed, whatever is beside it, and its neighbours are
-    rows. Where it is not the row's time, it is a text."""
+    """A message whose own time is beyond int64 ns is malformed, whatever its neighbours, which stay rows. In
+    any other field such a time is a text."""
     payloads = [
         b'{"t":"%s","v":%d}' % (time.encode(), n) for n, time in enumerate((far, "2026-12-01T00:00Z"))
     ]
@@ -180,7 +181,7 @@ def test_times_that_nanoseconds_cannot_hold(far: str, zone: str) -> None:
 
 
 def test_text_decoder() -> None:
-    """Text is the column value; what is not UTF-8 is malformed."""
+    """Text becomes the column `value`; a payload that is not UTF-8 is malformed."""
     rows, malformed = frame("grüße".encode(), b"\xff", decoder="text")
     assert rows["value"].tolist() == ["grüße"]
     assert malformed == 1
@@ -196,7 +197,8 @@ json_values = st.recursive(
 @settings(max_examples=150)
 @given(st.lists(json_values.map(lambda v: json.dumps(v).encode()) | st.binary(max_size=40), max_size=8))
 def test_whatever_comes(payloads: list[bytes]) -> None:
-    """No payload stops anything: each message is rows, or is counted as malformed."""
+    """No payload raises an error: each message becomes rows or is counted as malformed, except for an empty
+    array."""
     rows, malformed = frame(*payloads)
     empty_arrays = sum(_is_empty_array(payload) for payload in payloads)
     assert rows["_seq"].nunique() + malformed + empty_arrays == len(payloads)
@@ -227,7 +229,7 @@ PARTS = [
 @settings(max_examples=300)
 @given(st.lists(st.sampled_from(WHOLE + PARTS) | st.text('{}[]",:1a \n', max_size=8), min_size=1, max_size=6))
 def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
-    """Payloads read together give the rows, and the malformed ones, that each gives by itself."""
+    """Payloads decoded together give the same rows and malformed count as with each decoded alone."""
     payloads = [text.encode() for text in texts]
     together, malformed = frame(*payloads)
     with pytest.MonkeyPatch.context() as patch:
@@ -238,12 +240,12 @@ def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
 
 
 def unwanted(payloads: Sequence[bytes]) -> None:
-    """In place of the reader of rows, where columns are to be read."""
+    """Fail the test: a replacement for the row-by-row reader where payloads must be read by column."""
     pytest.fail(f"{len(payloads)} payloads were left to the reader of rows")
 
 
 def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of the ordinary kind do not go through the reader of rows."""
+    """Payloads with the same fields and types are read by column, and not row by row."""
     payloads = [
         b'{"t": "2026-11-25T20:19:%02d.5Z", "value": %d.5, "n": %d, "unit": "\xc2\xb0C"%s}'
         % (i % 60, i, i, b', "ok": true' if i else b', "ok": false')
@@ -264,7 +266,8 @@ def test_what_looks_alike_is_read_by_column(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("text", ["null", "not null", "a\\null"])
 def test_a_text_that_says_null_is_no_null(text: str) -> None:
-    """Where a field is missing once, and a text has the word null in it as often, no row says null."""
+    """If one row lacks a field, and a text in another row contains the word null, no row has an explicit
+    null."""
     rows = [{"v": i, "text": "x"} for i in range(200)]
     rows[7]["text"] = text
     del rows[9]["v"]
@@ -272,7 +275,7 @@ def test_a_text_that_says_null_is_no_null(text: str) -> None:
 
 
 def test_nulls_beside_texts_that_say_null_are_read_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Explicit nulls stay with the quick reader, whatever the texts beside them say."""
+    """Payloads with explicit nulls are read by column, even if texts beside them contain the word null."""
     rows = [{"v": i if i % 3 else None, "text": f"null and\nnull \\ {i}"} for i in range(200)]
     monkeypatch.setitem(DECODERS, "json", replace(JSON, rows=unwanted))
     assert nulls(*(json.dumps(row).encode() for row in rows))["v"] == [not i % 3 for i in range(200)]
@@ -365,7 +368,8 @@ ODD = [
     st.sampled_from([None, "a"]),
 )
 def test_by_column_as_by_row(payloads: list[bytes], time: str | None) -> None:
-    """What is read by column is what is read row by row, to the last bit, and so is what is malformed."""
+    """Payloads read by column have exactly the same rows, nulls and malformed count as those read row by
+    row."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bulk_json, "FEWEST", 1)
         by_column, malformed = frame(*payloads, time=time)

@@ -1,4 +1,4 @@
-"""What is worked out for pages counts towards the memory ceiling."""
+"""Data derived for pages counts towards the memory ceiling."""
 
 import gc
 import json
@@ -35,7 +35,7 @@ def window() -> Window:
 
 
 def arrays_of(bins: Bins) -> int:
-    """The bytes of all arrays that it refers to, found without its own count."""
+    """The bytes of all arrays reachable from `bins`, computed without its own count."""
     seen: dict[int, int] = {}
     todo: list[object] = [bins]
     while todo:
@@ -50,8 +50,9 @@ def arrays_of(bins: Bins) -> int:
 
 
 def test_choices_of_viewers_count(window: Window) -> None:
-    """Bins and legend values of twenty viewers with different choices over 2,000 series count with all of
-    their arrays, also once the caches have forgotten them, and no longer when the viewers have left."""
+    """The bins and legend values of twenty viewers with different choices over 2,000 series count with all
+    their arrays. They still count after the caches have dropped them, and no longer once the viewers have
+    left."""
     derived = Derived()
     snapshot = window.snapshot()
     choices = [SeriesChoice(RULES[i % 4], frozenset([f"pump-{i}"] * (i % 5 > 0))) for i in range(20)]
@@ -70,7 +71,7 @@ def test_choices_of_viewers_count(window: Window) -> None:
 
 
 def test_counts_count(window: Window) -> None:
-    """So do the counts per interval of a chart, while somebody looks at it."""
+    """A chart's counts per interval count towards the ceiling while a viewer uses them."""
     derived = Derived()
     counts = derived.counted(TextCounts(1_000_000_000, "pump"))
     assert derived.derived_bytes == 0
@@ -85,8 +86,8 @@ def test_counts_count(window: Window) -> None:
 
 
 def test_found_messages_count(server: NatsServer) -> None:
-    """What a search has found counts, with its headers; at the ceiling the first ones stay, and of a search
-    that nobody looks at nothing, which it says."""
+    """The messages found by a search count, with their headers. At the ceiling a search keeps its first
+    messages. A dropped search keeps none and reports that memory was short."""
     server.add_stream("FOUND", ["found.>"])
     payload = json.dumps({"text": "needle " + "x" * 40_000}).encode()
     server.publish("found.a", *[payload] * 60)

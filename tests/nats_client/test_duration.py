@@ -1,4 +1,4 @@
-"""Look-backs."""
+"""Look-backs are parsed and formatted."""
 
 from datetime import timedelta
 from typing import Any
@@ -91,7 +91,7 @@ def test_what_is_no_duration(given: Any) -> None:
     ],
 )
 def test_others_are_refused(text: str) -> None:
-    """What has no fixed length, or is no duration, is refused with the text in the message."""
+    """An ISO 8601 duration without a fixed length, and an invalid one, are refused in a short message."""
     with pytest.raises(DurationError, match="look-back") as refused:
         parse_duration(text)
     assert len(str(refused.value)) < 300
@@ -103,7 +103,7 @@ def test_others_are_refused(text: str) -> None:
     | st.from_regex(r"(\d{1,30} ?(w|days?|hours?|m|s|ms) ?){0,5}", fullmatch=True)
 )
 def test_whatever_is_written(text: str) -> None:
-    """Any text is a length of at most 366 days, or refused."""
+    """Any text is either parsed as a positive duration of at most 366 days or refused."""
     try:
         length = parse_duration(text)
     except DurationError:
@@ -112,6 +112,6 @@ def test_whatever_is_written(text: str) -> None:
 
 
 def test_words() -> None:
-    """Lengths are said in words."""
+    """Durations are formatted in words."""
     assert format_duration(pd.Timedelta("P1DT1M")) == "1 day 1 minute"
     assert format_duration(pd.Timedelta("PT0.5S")) == "0.5 seconds"

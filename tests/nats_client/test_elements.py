@@ -51,7 +51,7 @@ def frame(decoder: str, *values: Any) -> pd.DataFrame:
 
 
 def why(decoder: str, value: Any) -> str:
-    """Why a message has no rows."""
+    """The reason why a message has no rows."""
     payload = value if isinstance(value, bytes) else orjson.dumps(value)
     batch, samples, malformed = decode(raw_of(payload), decoder, None)
     assert (len(batch), malformed) == (0, 1)
@@ -59,8 +59,8 @@ def why(decoder: str, value: Any) -> str:
 
 
 def test_as_pandas_has_it() -> None:
-    """Rows and values are those of pandas.json_normalize() with the fields around the array as meta data,
-    through objects and through other arrays on the way."""
+    """Rows and values equal those of pandas.json_normalize() with the fields around the array as metadata.
+    The path may lead through objects and through other arrays."""
     inner: dict[str, Any] = {**READING, **READING["data"]}
     del inner["data"]
     whole = {name: value for name, value in READING.items() if name != "site"}
@@ -72,7 +72,7 @@ def test_as_pandas_has_it() -> None:
 
 
 def check(decoder: str, value: Any, path: Any, meta: list[Any]) -> None:
-    """The rows of a value are those of pandas."""
+    """Check that the rows of a value equal those of pandas."""
     found, wanted = frame(decoder, value), pd.json_normalize([value], path, meta)
     assert set(found.pop("_seq")) == {1}
     assert set(found.columns) == set(wanted.columns)
@@ -82,9 +82,9 @@ def check(decoder: str, value: Any, path: Any, meta: list[Any]) -> None:
 
 
 def test_what_elements_become() -> None:
-    """Single values are the column `value`; an array within an array, and one in an element, stay text; a
-    field around the array with the name of an element's field is distinguished; an empty array has no row and
-    is no fault; a key may hold dots; several values in one message have the rows of all."""
+    """Single values become the column `value`. An array within an array, or in an element, stays text. A
+    field around the array that has the name of an element's field is numbered. An empty array has no row and
+    is not malformed. A key may contain dots. Several values in one message have the rows of all."""
     assert frame("json:r", {"r": [1, 2], "value": 9}).to_dict("list") == {
         "_seq": [1, 1],
         "value": [1, 2],
@@ -120,13 +120,14 @@ def test_what_elements_become() -> None:
     ],
 )
 def test_no_array(value: Any, reason: str) -> None:
-    """A path that is not there, or is no array, is counted, and the reason says where it ended."""
+    """A message without an array at the path is counted as malformed, and the reason says where the path
+    ended."""
     assert why("json:data.readings", value) == reason
 
 
 @pytest.mark.parametrize("path", ["", ".", "a.", "a..b", "$.a", "a[0]", "a[*].b", "a#b"])
 def test_bad_paths(path: str) -> None:
-    """A path that can be none is an error at once, with an example."""
+    """An invalid path is refused at once, with an example of a valid one."""
     for name in ("json", "msgpack", "cbor"):
         with pytest.raises(SettingsError, match=f"'{name}:data.readings', and not"):
             check_decoder(f"{name}:{path}")
@@ -136,8 +137,8 @@ def test_bad_paths(path: str) -> None:
 
 
 def test_other_formats_and_the_archive() -> None:
-    """MessagePack and CBOR have the same rows as JSON; so has the archiver. The message in full, and the
-    search in it, have all of the payload."""
+    """MessagePack and CBOR have the same rows as JSON, for feeds and for the archiver. The content of a
+    message still holds the whole payload."""
     packed = {"msgpack": msgpack.packb(READING), "cbor": cbor2.dumps(READING), "json": orjson.dumps(READING)}
     rows = [read_values(raw_of(payload), f"{name}:data.readings")[0] for name, payload in packed.items()]
     assert rows[0] == rows[1] == rows[2]
@@ -148,8 +149,8 @@ def test_other_formats_and_the_archive() -> None:
 
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An array with too many elements, and fields that would be repeated too often, are counted as one
-    malformed message; a long text is cut once."""
+    """An array with too many elements, or with fields repeated too often, is counted as one malformed
+    message. A long text is cut only once."""
     text = "x" * 10_000
     found = elements_at({"t": text, "r": [1, 2]}, ["r"])
     assert len(found[0]["t"]) == LONGEST_TEXT
@@ -165,8 +166,8 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_different_fields(server: NatsServer, client: Client) -> None:
-    """Rows with fields that no other row has take no time that grows with their square: such a message is
-    malformed, and the others of its batch are not."""
+    """Decoding rows that share no fields does not take time quadratic in their number. Such a message is
+    malformed, and the other messages of its batch are not."""
     wide = orjson.dumps([{f"k{i}": i} for i in range(30_000)])
     batch, _, malformed = decode(raw_of(orjson.dumps([{f"k{i}": i} for i in range(1_000)])), "json", None)
     assert (len(batch), malformed) == (1_000, 0)
@@ -181,7 +182,8 @@ def test_many_different_fields(server: NatsServer, client: Client) -> None:
 
 
 def test_live(server: NatsServer, client: Client) -> None:
-    """Through a server, a feed has each row once, counts what has no array, and filters rows by `where`."""
+    """On a real server, a feed has each row once, counts messages without the array, and filters rows by
+    `where`."""
     server.add_stream("G", ["g.>"])
     payloads = [orjson.dumps({"gateway": n, "r": [{"v": n * 10 + i} for i in range(3)]}) for n in range(100)]
     publish(server, "g.a", *payloads, b'{"r": 1}')
@@ -207,7 +209,7 @@ values = some.recursive(
 
 @given(values, some.sampled_from(["a", "b", "a.b", "a.a.b", "value"]))
 def test_anything_in(value: Any, path: str) -> None:
-    """Whatever a payload holds, it has rows, each a valid one, or is counted once with a sentence."""
+    """Any payload either becomes valid rows or is counted once, with a reason."""
     payload = json.dumps(value).encode()
     batch, samples, malformed = decode(raw_of(payload), f"json:{path}", None)
     assert malformed in (0, 1)

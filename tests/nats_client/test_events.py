@@ -1,4 +1,4 @@
-"""What happened, in the log and for pages."""
+"""Events, in the log and for pages."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ from tests.waiting import until
 
 
 def test_repeats_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails each second is one event and one line of the log, with its count."""
+    """An event that repeats every second is kept once, with its count, and logged once."""
     events = Events("stream S")
     with caplog.at_level(logging.INFO, logger="nats_client"):
         for _ in range(50):
@@ -32,7 +32,7 @@ def test_repeats_are_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -
 
 
 def test_reason_is_one_bounded_line(caplog: pytest.LogCaptureFixture) -> None:
-    """A reason from a server can neither begin a line of the log nor fill it."""
+    """A reason from a server cannot start a new line of the log, and is cut to a fixed length."""
     events = Events("connection")
     with caplog.at_level(logging.INFO, logger="nats_client"):
         events.note("reconnecting", "x\n2026 CRITICAL all is lost\x1b[2J" + "y" * 9999)
@@ -59,8 +59,8 @@ def test_the_newest_are_kept() -> None:
 
 
 def test_two_feeds_and_a_lost_server(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A killed server is one loss for the connection and for each feed, with a reason; so is a stream that
-    is not there, and only for its own feed."""
+    """A killed server is reported as one loss by the connection and by each feed, with a reason. A missing
+    stream is reported only by its own feed."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         with Client(Settings(url=server.url)) as client:
@@ -88,8 +88,8 @@ def _killed_and_back(server: NatsServer) -> None:
 
 
 def test_ends_have_their_reason(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever closes the client says why, and that is the last event of the connection and of all that was
-    open on it, each logged once."""
+    """The reason passed to close() is the last event of the connection and of everything open on it, each
+    logged once."""
     server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
     with caplog.at_level(logging.INFO, logger="nats_client"):
         client = Client(Settings(url=server.url))
@@ -112,7 +112,7 @@ def test_ends_have_their_reason(server: NatsServer, caplog: pytest.LogCaptureFix
 
 
 def test_a_client_that_is_left_says_so(server: NatsServer) -> None:
-    """Without a reason of the caller's own there is one nevertheless."""
+    """A client closed without a reason still reports one."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S")
         assert feed.wait(30)
@@ -120,7 +120,8 @@ def test_a_client_that_is_left_says_so(server: NatsServer) -> None:
 
 
 def test_what_nobody_reads_says_so(server: NatsServer) -> None:
-    """What is closed because nobody reads it says that, and for how long; the connection goes on."""
+    """A feed or watch closed for lack of a reader reports that, and for how long it had none. The connection
+    stays open."""
     server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
     with Client(Settings(url=server.url, idle_after=0.5)) as client:
         feed, watch = client.feed("S"), client.values("b")

@@ -1,4 +1,4 @@
-"""Feeds against a real nats-server, with real faults: after each, the rows are the stream's."""
+"""Feeds on a real nats-server, with real faults: after each fault, the rows are the stream's."""
 
 import json
 import signal
@@ -25,12 +25,13 @@ def sequences(feed: Feed | NamedFeed) -> list[int]:
 
 
 def consumers(server: NatsServer, stream: str = "S") -> list[Any]:
-    """The stream's consumers, as the server knows them."""
+    """The stream's consumers, as the server lists them."""
     return list(server.run(lambda nc: nc.jetstream().consumers_info(stream)))
 
 
 def test_history_then_live_without_a_seam(server: NatsServer, client: Client) -> None:
-    """What was there and what comes while the feed opens are one run of rows, none lost, none twice."""
+    """Stored messages and messages that arrive while the feed opens form one run of rows, none lost and none
+    duplicated."""
     server.publish("s.old", *numbered(500))
     with Publisher([server.url]) as publisher:
         feed = client.feed("S", "s.>", look_back="PT1H")
@@ -43,7 +44,7 @@ def test_history_then_live_without_a_seam(server: NatsServer, client: Client) ->
 
 
 def test_same_question_same_feed(server: NatsServer, client: Client) -> None:
-    """Twenty threads that ask for the same get one feed, and the server sees one consumer."""
+    """Twenty threads that request the same feed get one feed, and the server has one consumer."""
     found: list[Feed | NamedFeed] = []
     threads = [
         threading.Thread(target=lambda: found.append(client.feed("S", "s.>", look_back="PT5M")))
@@ -60,7 +61,7 @@ def test_same_question_same_feed(server: NatsServer, client: Client) -> None:
 
 
 def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Client) -> None:
-    """A longer look-back brings only the older rows, in order, while the live ones keep coming."""
+    """A longer look-back fetches only the missing older rows, in order, while new rows keep arriving."""
     server.publish("s.a", *numbered(100))
     time.sleep(2.2)
     server.publish("s.a", *numbered(50, 100))
@@ -82,7 +83,7 @@ def test_longer_look_back_fetches_what_is_missing(server: NatsServer, client: Cl
 
 
 def test_longer_look_back_of_an_empty_window(server: NatsServer, client: Client) -> None:
-    """Also where the shorter look-back held nothing at all."""
+    """A longer look-back fetches its rows even if the shorter one held none."""
     server.publish("s.a", *numbered(10))
     time.sleep(1.2)
     feed = client.feed("S", look_back="PT1S")
@@ -93,7 +94,7 @@ def test_longer_look_back_of_an_empty_window(server: NatsServer, client: Client)
 
 
 def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> None:
-    """Rows older than the look-back go, although nothing new comes."""
+    """Rows older than the look-back leave the window, even if no new message arrives."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT2S")
     feed.wait(30)
@@ -102,8 +103,8 @@ def test_old_rows_leave_a_silent_stream(server: NatsServer, client: Client) -> N
 
 
 def test_kill_while_live(server: NatsServer, client: Client) -> None:
-    """The server is killed and comes back: nothing lost, nothing twice, and the state is reported
-    meanwhile."""
+    """If the server is killed and started again, no row is lost or duplicated. Meanwhile the client and the
+    feed report that they are reconnecting."""
     with Publisher([server.url]) as publisher:
         feed = client.feed("S", look_back="PT1H")
         until(lambda: len(feed.window) > 100)
@@ -121,7 +122,7 @@ def test_kill_while_live(server: NatsServer, client: Client) -> None:
 
 
 def test_kill_while_replaying(server: NatsServer, client: Client) -> None:
-    """The server is killed in the middle of a replay: the replay goes on where it was."""
+    """If the server is killed during a replay, the replay continues where it was."""
 
     async def load(nc: Any) -> None:
         for i in range(300_000):
@@ -141,7 +142,8 @@ def test_kill_while_replaying(server: NatsServer, client: Client) -> None:
 
 
 def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) -> None:
-    """A mistake of our own on the way into the window shows as "stopped", and what it hit comes again."""
+    """If our own code fails while rows are appended, the feed is reported as stopped, and the same messages
+    are read again."""
     feed = client.feed("S", look_back="PT1H")
     assert feed.wait(30)
     append, failed = feed.window.append, threading.Event()
@@ -161,7 +163,7 @@ def test_reader_that_fails_is_tried_again(server: NatsServer, client: Client) ->
 
 
 def test_consumer_deleted(server: NatsServer, client: Client) -> None:
-    """An administrator deletes the consumer: the feed makes another and misses nothing."""
+    """If an administrator deletes the consumer, the feed recreates it and misses no row."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
     feed.wait(30)
@@ -174,7 +176,7 @@ def test_consumer_deleted(server: NatsServer, client: Client) -> None:
 
 
 def test_server_freezes(server: NatsServer, client: Client) -> None:
-    """The server stands still for some seconds: the feed says so, and goes on when it does."""
+    """If the server freezes for some seconds, the feed reports it, and continues once the server does."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
     feed.wait(30)
@@ -187,8 +189,8 @@ def test_server_freezes(server: NatsServer, client: Client) -> None:
 
 
 def test_stream_recreated(server: NatsServer, client: Client) -> None:
-    """The stream is deleted, and made again: the window starts over with the new one, and that is
-    reported."""
+    """If the stream is deleted and created again, the window starts over with the new stream, and the feed's
+    health reports it."""
     server.publish("s.a", *numbered(10))
     feed = client.feed("S", look_back="PT1H")
     feed.wait(30)
@@ -204,8 +206,8 @@ def test_stream_recreated(server: NatsServer, client: Client) -> None:
 
 
 def test_stream_appears(server: NatsServer, client: Client) -> None:
-    """A stream that is not there yet is reported, with the ones that are, and the feed comes alive with
-    it."""
+    """A stream that does not exist is reported with the names of those that do. Once it is created, the feed
+    has its rows."""
     feed = client.feed("T", look_back="PT1H")
     assert feed.wait(30)
     assert feed.health.phase == "stopped"
@@ -216,7 +218,8 @@ def test_stream_appears(server: NatsServer, client: Client) -> None:
 
 
 def test_idle_feed_closes(server: NatsServer) -> None:
-    """A feed that nobody reads closes, its consumer goes, and who asks again gets it anew."""
+    """A feed without a reader closes and removes its consumer. The next caller gets a new feed with the same
+    rows."""
     server.publish("s.a", *numbered(5))
     with Client(Settings(url=server.url, idle_after=0.5)) as client:
         feed = client.feed("S", look_back="PT1H")
@@ -231,7 +234,7 @@ def test_idle_feed_closes(server: NatsServer) -> None:
 
 
 def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
-    """A malformed message is counted and kept as a sample, and the next ones come."""
+    """A malformed message is counted and kept as a sample, and later messages become rows."""
     server.publish("s.a", b'{"n": 1}', b"{broken", b'{"n": 3}')
     feed = client.feed("S", look_back="PT1H")
     feed.wait(30)
@@ -243,7 +246,7 @@ def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
 
 
 def test_ceiling(server: NatsServer) -> None:
-    """Over the ceiling the oldest rows go and are counted; new ones keep coming."""
+    """Above the ceiling the oldest rows are dropped and counted."""
     server.publish("s.a", *numbered(30))
     with Client(Settings(url=server.url, feed_rows=20)) as client:
         feed = client.feed("S", look_back="PT1H")
@@ -253,7 +256,7 @@ def test_ceiling(server: NatsServer) -> None:
 
 
 def test_bad_questions(client: Client) -> None:
-    """What cannot be read is refused at once, with what was wrong."""
+    """An invalid look-back, subject or stream name is refused at once with its own error."""
     with pytest.raises(DurationError):
         client.feed("S", look_back="a while")
     with pytest.raises(SubjectError):
@@ -263,7 +266,7 @@ def test_bad_questions(client: Client) -> None:
 
 
 def test_close_leaves_nothing(server: NatsServer) -> None:
-    """After close() there is no thread, and soon no consumer and no connection on the server."""
+    """After close() no thread is left, and soon no consumer on the server. A second close() is a no-op."""
     before = threading.active_count()
     client = Client(Settings(url=server.url))
     client.feed("S").wait(30)
@@ -276,7 +279,7 @@ def test_close_leaves_nothing(server: NatsServer) -> None:
 
 
 def test_without_a_server() -> None:
-    """A client without a server returns at once, says why, and closes."""
+    """A client without a server returns at once, reports the reason, and can be closed."""
     with Client(Settings(url="nats://127.0.0.1:9")) as client:
         assert not client.wait(5)
         feed = client.feed("S")
@@ -288,7 +291,8 @@ def test_without_a_server() -> None:
 def test_a_payload_that_breaks_the_decoder(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A payload that the decoder did not foresee is one malformed message; its neighbours are rows."""
+    """A payload for which the decoder raises an unexpected error is one malformed message, and its neighbours
+    become rows."""
 
     def brittle(payload: bytes) -> object:
         if payload == b"poison":

@@ -1,4 +1,4 @@
-"""Patterns of subjects, what the fields of each hold, and when that changed."""
+"""Subject patterns, the types of each pattern's fields, and when they changed."""
 
 import json
 import random
@@ -65,7 +65,7 @@ class Rows:
         return self
 
     def report(self, pattern: str | None = None) -> Report:
-        """What a reader who comes now finds."""
+        """The report that a new reader gets."""
         return FieldCourses(LOOK_BACK).report(self.window.snapshot(), pattern)
 
 
@@ -89,7 +89,7 @@ def by_name(report: Report) -> dict[str, FieldTypes]:
     ],
 )
 def test_patterns(subjects: list[str], expected: list[str]) -> None:
-    """Tokens that vary a lot are *, few different ones stay."""
+    """Tokens that vary a lot become *, and tokens with few values stay."""
     assert patterns(*subjects) == expected
 
 
@@ -101,7 +101,7 @@ def test_patterns(subjects: list[str], expected: list[str]) -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_the_order_of_subjects_does_not_matter(tokens: list[list[str]], chance: random.Random) -> None:
-    """Whatever order and parts subjects come in, each has the same pattern, which matches it."""
+    """Whatever the order and batches of subjects, each has the same pattern, and the pattern matches it."""
     subjects = list(dict.fromkeys(".".join(each) for each in tokens))
     expected = dict(zip(subjects, patterns(*subjects), strict=True))
     chance.shuffle(subjects)
@@ -121,7 +121,7 @@ def test_the_order_of_subjects_does_not_matter(tokens: list[list[str]], chance: 
 
 
 def test_hostile_subjects_are_bounded() -> None:
-    """Subjects that differ in every token make few patterns, and subjects of any depth do not make more."""
+    """Subjects that differ in every token, at any depth, make a bounded number of patterns."""
     chance = random.Random(7)
     subjects = [
         ".".join(f"{chance.choice('abcdefgh')}{chance.randrange(10)}" for _ in range(chance.randrange(1, 40)))
@@ -134,8 +134,8 @@ def test_hostile_subjects_are_bounded() -> None:
 
 
 def test_fields_of_each_pattern() -> None:
-    """Each pattern has its own fields: types with their counts, how many rows have them, extremes, distinct
-    values and the newest of each type."""
+    """Each pattern has its own fields, with the count of each type, the share of rows, the extremes, the
+    number of distinct values, and the newest value of each type."""
     rows = Rows()
     for i in range(50):
         text = {"state": "up"} if i % 2 else {}
@@ -158,8 +158,8 @@ def test_fields_of_each_pattern() -> None:
 
 
 def test_the_newest_value_has_the_latest_time() -> None:
-    """The newest value is that of the row with the latest time, whatever came last; of equal times, the last
-    row's."""
+    """The newest value is that of the row with the latest time, in whatever order rows arrive. Of equal
+    times, the last row's value counts."""
     rows, stays = Rows("t"), FieldCourses(LOOK_BACK)
     for second, value, newest in ((5, 1, 1), (3, 2, 1), (8, 3, 3), (8, 4, 4), (0, 5, 4)):
         rows.add(("s.a", {"n": value, "t": NOW // SECOND + second}))
@@ -170,8 +170,8 @@ def test_the_newest_value_has_the_latest_time() -> None:
 
 
 def test_what_a_column_hides_is_seen() -> None:
-    """Times among texts, large integers and texts among numbers keep their types and digits, whatever the
-    column is shown as."""
+    """Times among texts, large integers and texts among numbers are reported with their own types and all
+    digits, whatever the column's type."""
     rows = Rows().add(*[("s", {"t": "2026-01-01T00:00:00Z", "n": 2**60 + i, "x": str(i)}) for i in range(20)])
     rows.add(*[("s", {"t": "soon", "n": 3, "x": i}) for i in range(5)])
     rows.add(*[("s", {"t": "2026-01-01 10:00:00+02:00"})])
@@ -184,8 +184,8 @@ def test_what_a_column_hides_is_seen() -> None:
 
 
 def test_a_type_that_appears() -> None:
-    """When values of another type begin is reported, with their share of the rows since, for their
-    pattern."""
+    """The report says when values of another type began, for which pattern, and their share of the rows
+    since."""
     rows = Rows()
     for i in range(400):
         rows.add(("orders.eu", {"ms": "n/a" if i >= 300 and i % 20 == 0 else i}), ("orders.us", {"ms": i}))
@@ -194,7 +194,7 @@ def test_a_type_that_appears() -> None:
 
 
 def test_a_type_that_was_there_for_a_while() -> None:
-    """Values of another type that came to an end have both times."""
+    """If values of another type have ended, the report has both their first and their last time."""
     rows = Rows().add(*[("s", {"ms": "n/a" if 200 <= i < 260 else i}) for i in range(500)])
     (change,) = rows.report().changes
     assert (change.type, change.since, change.until) == ("text", NOW + 200 * SECOND, NOW + 259 * SECOND)
@@ -202,7 +202,7 @@ def test_a_type_that_was_there_for_a_while() -> None:
 
 
 def test_fields_that_appear_and_vanish() -> None:
-    """A field that comes, and one that goes, are reported; both at once for one that got another name."""
+    """A field that appears and a field that vanishes are reported; a renamed field is reported as both."""
     rows = Rows().add(*[("s", {"n": 1, "old" if i < 100 else "new": i}) for i in range(200)])
     appeared, vanished = sorted(rows.report().changes, key=lambda change: change.kind)
     assert appeared == Change("appears", "s", "new", None, NOW + 100 * SECOND, None, 1.0, 199.0)
@@ -211,7 +211,7 @@ def test_fields_that_appear_and_vanish() -> None:
 
 @pytest.mark.parametrize("every", [2, 7, 60])
 def test_what_is_always_rare_is_no_change(every: int) -> None:
-    """A field and a type that come now and then, all the time, changed nothing; floats among integers are
+    """A field or a type that always occurs now and then is not a change. Floats among integers are
     numbers."""
     chance = random.Random(every)
 
@@ -223,7 +223,7 @@ def test_what_is_always_rare_is_no_change(every: int) -> None:
 
 
 def test_a_young_stream_changes_nothing() -> None:
-    """The first messages of a stream are no change, whatever they have."""
+    """The first messages of a stream are no change, whatever fields they have."""
     assert Rows().add(("s", {"a": 1}), ("s", {"b": "x"}), ("s", {"a": "x", "c": 1})).report().changes == []
 
 
@@ -243,8 +243,8 @@ def same(one: Report, other: Report) -> bool:
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_reader_who_stays_is_told_what_one_who_comes_is_told(data: st.DataObject) -> None:
-    """Whatever comes, and whatever leaves in the meantime, reading row by row has the result of reading all
-    of it at once."""
+    """Whatever rows arrive and leave, a reader who updates step by step gets the same report as one who reads
+    all rows at once."""
     rows, stays = Rows(), FieldCourses(LOOK_BACK)
     values: Sequence[Any] = [1, 2.5, "x", "7", "2026-01-01T00:00:00Z", 2**60, None]
     for _ in range(data.draw(st.integers(1, 8))):
@@ -262,8 +262,8 @@ def test_a_reader_who_stays_is_told_what_one_who_comes_is_told(data: st.DataObje
 
 
 def test_a_playback_that_goes_back() -> None:
-    """A snapshot that ends earlier than the one before has only its own rows; an older one of another thread
-    takes nothing back."""
+    """A snapshot that ends earlier than the last one is reported with its own rows only. An older snapshot
+    from another thread changes nothing."""
     rows = Rows().add(*[("s", {"n": i}) for i in range(100)])
     courses, whole = FieldCourses(LOOK_BACK), rows.window.snapshot()
     assert by_name(courses.report(whole))["n"].rows == 100
@@ -274,7 +274,7 @@ def test_a_playback_that_goes_back() -> None:
 
 
 def test_many_fields_and_values_are_bounded() -> None:
-    """Fields and values without end are counted up to a limit, and that is reported."""
+    """Fields and distinct values are counted up to a limit, and the report says if there are more."""
     rows = Rows()
     for i in range(60):
         fields = {f"f{j}": f"{i} {j} {'x' * 100}" for j in range(100)}
@@ -290,8 +290,7 @@ def test_many_fields_and_values_are_bounded() -> None:
 
 
 def test_a_live_stream(client: Client, server: NatsServer) -> None:
-    """A feed's fields follow the stream: a text among numbers is reported while it comes, and its bytes
-    count."""
+    """On a live feed, a text among numbers is reported as it arrives, and the bytes of the report count."""
     server.add_stream("ORDERS", ["orders.>"])
     server.publish("orders.eu", *(json.dumps({"ms": i}).encode() for i in range(300)))
     feed = client.feed("ORDERS", look_back=LOOK_BACK)

@@ -1,4 +1,4 @@
-"""What fields the payloads have, of which kind."""
+"""The fields of payloads and their types."""
 
 import json
 from typing import Any
@@ -28,7 +28,8 @@ def seen(payloads: list[dict[str, Any]]) -> dict[str, Field]:
 
 
 def test_kinds() -> None:
-    """A field has a kind, the share of rows that have it, its newest value, extremes, different values."""
+    """A field has a type, the share of rows that have it, its newest value, its extremes and its number of
+    distinct values."""
     found = seen([{"n": i / 2, "i": i, "s": "ab"[i % 2], "few": {"x": None if i else 7}} for i in range(8)])
     assert found == {
         "n": Field("n", "number", 1.0, 3.5, 0.0, 3.5, 8),
@@ -51,8 +52,8 @@ def test_kinds() -> None:
     ],
 )
 def test_times(name: str, value: Any) -> None:
-    """Texts in ISO 8601 are times; numbers are when they stay close to when their rows were stored, or are
-    named so."""
+    """ISO 8601 texts are times. Numbers are times if they stay close to when their rows were stored, or if
+    the field's name says so."""
     field = seen([{name: value(i)} for i in range(20)])[name]
     assert field.kind == "time"
     assert isinstance(field.least, pd.Timestamp)
@@ -80,12 +81,12 @@ def test_times(name: str, value: Any) -> None:
     ],
 )
 def test_no_times(name: str, value: Any) -> None:
-    """Other figures and texts are no times, however large."""
+    """Other numbers and texts are not times, however large."""
     assert seen([{name: value(i)} for i in range(10)])[name].kind != "time"
 
 
 def test_only_names_that_can_be_asked_for() -> None:
-    """A field of the payload, nested ones too, can be the rows' own time; one that was renamed cannot."""
+    """A field of the payload, nested or not, can be the rows' own time; a renamed field cannot."""
     found = seen([{"t": NOW // 10**9, "a": {"t": NOW // 10**9}, "_time": NOW // 10**9}])
     assert {field.kind for field in found.values()} == {"time"}
     assert times_among(list(found.values())) == ["t", "a.t"]

@@ -1,4 +1,4 @@
-"""A metric's number is what pandas computes from all rows, however the rows come."""
+"""A metric's number equals what pandas computes from all rows, however they arrive."""
 
 import time
 
@@ -33,7 +33,7 @@ def batch(seq: int, received: list[int], times: list[int], series: list[str], va
 
 
 def expected(snapshot: Snapshot, until: int, how: str, color: bool, over: int | None) -> float | None:
-    """The number by pandas, from the rows of a snapshot that were stored before `until`."""
+    """The number that pandas computes from the rows of a snapshot stored before `until`."""
     table = snapshot.frame(["_subject", "v"]).assign(order=range(len(snapshot)))
     order = np.arange(len(snapshot)) if snapshot.ordered else np.argsort(snapshot.time, kind="stable")
     table = table.assign(received=snapshot.received[order], time=snapshot.time[order])
@@ -50,7 +50,7 @@ def expected(snapshot: Snapshot, until: int, how: str, color: bool, over: int | 
 
 
 def same(one: float | None, other: float | None) -> bool:
-    """Whether two numbers are the same, but for the order in which a sum was added up."""
+    """True if two numbers are equal, apart from the rounding of a sum."""
     return one is other if one is None or other is None else one == pytest.approx(other, rel=1e-9, abs=1e-9)
 
 
@@ -60,8 +60,8 @@ def same(one: float | None, other: float | None) -> bool:
 @settings(max_examples=4)
 @given(data=st.data())
 def test_is_what_pandas_computes(how: How, over: str | None, color: bool, data: st.DataObject) -> None:
-    """At each update the number, and what it was before, are those of all rows that the window holds: with
-    rows that come late, have no value or are dropped, with silent series, and with blocks of rows."""
+    """At each update, the number and its earlier value equal those computed from all rows of the window. Rows
+    may be late, lack a value, be dropped or arrive in blocks, and a series may be silent."""
     late = data.draw(st.booleans())
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     length = pd.Timedelta(over) if over else None
@@ -89,7 +89,7 @@ def test_is_what_pandas_computes(how: How, over: str | None, color: bool, data: 
 
 
 def test_only_one_series() -> None:
-    """`only` counts the rows of one series, also if its first row comes last."""
+    """`only` uses the rows of one series, even if its first row arrives last."""
     window = Window()
     figure = Figure("v", "sum", LOOK_BACK, by="_subject", only="b", over=pd.Timedelta("PT30S"))
     for i, (series, number) in enumerate([("a", None), ("b", 2.0), ("a", 2.0), ("b", 5.0)]):
@@ -100,7 +100,7 @@ def test_only_one_series() -> None:
 
 
 def test_large_integers_keep_their_digits() -> None:
-    """The newest value is exact where float64 is not."""
+    """The newest value is exact, even if float64 cannot hold it."""
     window = Window()
     window.append(batch(0, [START], [START], ["a"], [1.0]))
     rows = batch(1, [START + 1], [START + 1], ["a"], [0.0])
@@ -113,7 +113,8 @@ def test_large_integers_keep_their_digits() -> None:
 
 
 def test_course_is_what_the_number_was() -> None:
-    """Each step of the course is the number at its end, whether it was watched or is worked out later."""
+    """Each point of the course is the number at the end of its step, whether it was updated at the time or
+    computed later."""
     window, watched = Window(), Figure("v", "sum", LOOK_BACK, by="_subject")
     seen: dict[int, float | None] = {}
     for i in range(300):
@@ -126,13 +127,13 @@ def test_course_is_what_the_number_was() -> None:
     assert len(watched.course) == POINTS
     for number, value in watched.course.items():
         assert value == seen[number]
-        if number > min(watched.course) + 6:  # the first rows of the window follow those that have left it
+        if number > min(watched.course) + 6:  # earlier points depend on rows that have left the window
             assert late.course[number] == value
 
 
 @pytest.mark.parametrize("over", [None, pd.Timedelta("PT30S")])
 def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
-    """With a million rows in the window an update costs a small part of the first one."""
+    """With a million rows in the window, an update costs less than a twentieth of the first one."""
     count = 1_000_000
     received = START - np.arange(count, 0, -1) * (LOOK_BACK.value // count)
     series = [f"s.{i % 10}" for i in range(count)]
@@ -165,14 +166,15 @@ def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
     ],
 )
 def test_mistakes_are_named(wrong: dict[str, object], said: str) -> None:
-    """What cannot be is named, with the way out."""
+    """Arguments that are not possible together raise an error that names them."""
     how = wrong.pop("how", "newest")
     with pytest.raises(LookbackError, match=said):
         Figure("v", how, LOOK_BACK, **wrong)  # type: ignore[arg-type]
 
 
 def test_newest_rows_of_many_late_ones() -> None:
-    """The newest rows by their own time are those of all rows in that order."""
+    """The newest rows by their own time are the last of all rows in order of time, even if many arrived
+    late."""
     random = np.random.default_rng(1)
     times = START + random.integers(0, 50, 1000) * SECOND
     received = START + np.arange(1000)

@@ -24,7 +24,7 @@ MALFORMED = {500, 501, 3_333, 5_999}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a stream of which some messages are gone, and some are not JSON."""
+    """A nats-server with a stream in which some messages are deleted and some are not JSON."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.run(fill)
@@ -46,7 +46,7 @@ HELD = [seq for seq in range(1, COUNT + 1) if seq not in {*GONE, *MALFORMED}]
 
 
 def ended(page: FilteredPage) -> FilteredPage:
-    """The page once it is read."""
+    """Wait until the page is read, and return it."""
     until(lambda: page.status != "under way", 60)
     assert page.error is None
     assert page.progress == 1.0
@@ -70,8 +70,8 @@ def seqs(page: FilteredPage) -> list[int]:
 def test_pages_through_the_whole_stream(
     client: Client, monkeypatch: pytest.MonkeyPatch, where: str, wanted: Any
 ) -> None:
-    """Pages back from the newest, and forward from the first, have each message that matches once, cover each
-    sequence once, and count each malformed message once, whatever the lengths of the ranges."""
+    """Pages back from the newest message, and forward from the first, have each matching message once. They
+    cover each sequence once and count each malformed message once, whatever the lengths of the ranges."""
     monkeypatch.setattr(pages, "FIRST_RANGE", 64)
     monkeypatch.setattr(pages, "FEW", 300)
     monkeypatch.setattr(pages, "MANY", 700)
@@ -105,8 +105,8 @@ def test_pages_through_the_whole_stream(
 
 
 def test_the_same_rows_as_a_feed(server: NatsServer, client: Client) -> None:
-    """A page has the messages of which a feed with the same choices keeps a row: with several rows in one
-    message, another decoder, and a time of its own."""
+    """A page has the messages of which a feed with the same options keeps a row. The options include a
+    decoder with several rows per message, and a time of the rows' own."""
     server.add_stream("K", ["k.>"])
     rows = [{"ts": int(time.time()) - 9 + i, "v": i} for i in range(5)]
     payloads = [msgpack.packb(each) for each in (rows[:2], rows[2:4], rows[4], [], {"v": 3}, "text", b"\xff")]
@@ -122,8 +122,8 @@ def test_the_same_rows_as_a_feed(server: NatsServer, client: Client) -> None:
 
 
 def test_reads_little_more_than_it_must(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a long stretch without messages, a page does not read all that is older; and it counts malformed
-    messages from its first one on only."""
+    """A page reads little beyond its oldest message, even across a long range of deleted messages. It counts
+    malformed messages only from its oldest message on."""
     monkeypatch.setattr(pages, "FIRST_RANGE", 10)
     monkeypatch.setattr(pages, "FEW", 20)
     monkeypatch.setattr(pages, "MANY", 80)
@@ -139,8 +139,8 @@ def test_reads_little_more_than_it_must(client: Client, monkeypatch: pytest.Monk
 
 
 def test_why_nothing_matches(client: Client) -> None:
-    """A field that no message has is named, with the nearest; so are malformed messages, and why an
-    expression has no value."""
+    """A field that no message has is named, and malformed messages are counted with a sample. An invalid
+    expression and a missing stream are errors."""
     page = ended(client.filtered_page("S", "m = 3", upto=600))
     assert page.found == ()
     assert page.notes == ("No message so far has the field 'm'.",)
@@ -157,8 +157,8 @@ def test_why_nothing_matches(client: Client) -> None:
 
 
 def test_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that is stopped keeps what it has, says what it covers, and the next one goes on there; another
-    viewer's page goes on meanwhile."""
+    """A stopped page keeps its messages and reports the range it covers, and the next page continues there.
+    Another viewer's page goes on meanwhile."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
     monkeypatch.setattr(pages, "FIRST_RANGE", 100)
     page, other = (client.filtered_page("S", f"n % 900 = {n}") for n in (1, 2))
@@ -175,7 +175,7 @@ def test_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_messages(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page ends after as many bytes as a page may have, with at least one message, in both directions."""
+    """A page ends at the limit of bytes in both directions, but has at least one message."""
     server.add_stream("L", ["l.>"])
     publish(server, "l.a", *(json.dumps({"n": n, "text": "x" * 900}).encode() for n in range(1, 31)))
     monkeypatch.setattr(pages, "MOST_BYTES", 4_000)
@@ -191,7 +191,7 @@ def test_large_messages(server: NatsServer, client: Client, monkeypatch: pytest.
 
 
 def test_ends_of_a_stream(server: NatsServer, client: Client) -> None:
-    """An empty stream, a place after the end and one before the beginning have an empty page each."""
+    """An empty stream, a position after the end and one before the beginning each have an empty page."""
     server.add_stream("E", ["e.>"])
     page = client.filtered_page("E", "n > 0")
     assert seqs(page) == []
@@ -204,7 +204,7 @@ def test_ends_of_a_stream(server: NatsServer, client: Client) -> None:
 
 
 def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
-    """A page of a work queue takes nothing from its workers."""
+    """Reading a page of a work queue removes no message from it."""
     stream(server, "W", "w.>", retention="workqueue")
     worker(server, "W")
     publish(server, "w.a", *numbered(30, 1))
@@ -214,7 +214,7 @@ def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_recreated_meanwhile(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of a stream that is recreated meanwhile has no messages of two streams: it says so and fails."""
+    """If the stream is recreated while a page is read, the page fails and has no messages."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
     monkeypatch.setattr(searching, "AT_ONCE", 1)
     monkeypatch.setattr(searching, "MOST_AT_ONCE", 1)

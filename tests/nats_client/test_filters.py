@@ -26,7 +26,7 @@ WHERE = "level = 'error' AND ms > 100"
 
 
 def lines(count: int, first: int = 0) -> list[bytes]:
-    """Log lines: each third is an error, each fifth of those is slow."""
+    """Log lines: every third is an error, and `ms` runs from 0 to 180 over every ten lines."""
     return [
         json.dumps({"level": ["error", "info", "debug"][i % 3], "ms": 20 * (i % 10), "w": i}).encode()
         for i in range(first, first + count)
@@ -34,7 +34,7 @@ def lines(count: int, first: int = 0) -> list[bytes]:
 
 
 def matching(count: int, first: int = 0) -> list[int]:
-    """The `w` of those that WHERE keeps."""
+    """The `w` of the lines that match WHERE."""
     return [i for i in range(first, first + count) if i % 3 == 0 and 20 * (i % 10) > 100]
 
 
@@ -45,13 +45,13 @@ def written(feed: Feed | NamedFeed) -> list[int]:
 
 
 def removed(feed: Feed | NamedFeed) -> list[int | None]:
-    """The counts of its gaps."""
+    """The counts of the feed's gaps."""
     return [gap.count for gap in feed.health.gaps]
 
 
 def test_replay_and_follow(server: NatsServer, client: Client) -> None:
-    """Of what was stored and what comes, the window has the rows that match, with computed columns; the
-    others are counted, and are no gap."""
+    """The window has the matching rows of stored and new messages, with computed columns. Messages that do
+    not match are counted as read, and are not a gap."""
     server.publish("s.a", *lines(300))
     feed = client.feed("S", look_back="PT1H", where=WHERE, columns={"kw": "w / 1000"})
     assert feed.wait(30)
@@ -68,8 +68,8 @@ def test_replay_and_follow(server: NatsServer, client: Client) -> None:
 
 
 def test_two_filters_on_one_stream(server: NatsServer, client: Client) -> None:
-    """Feeds of one stream with different expressions have their own rows, beside one without; the same
-    expression is the same feed."""
+    """Feeds of one stream with different expressions each have their own rows, beside a feed without one. The
+    same expression gives the same feed."""
     server.publish("s.a", *lines(100))
     errors = client.feed("S", look_back="PT1H", where="level = 'error'")
     slow = client.feed("S", look_back="PT1H", where=" ms > 100 ")
@@ -85,7 +85,8 @@ def test_two_filters_on_one_stream(server: NatsServer, client: Client) -> None:
 
 
 def test_names_of_tokens(server: NatsServer, client: Client) -> None:
-    """An expression may name tokens. Readers with other names get another feed only if it does."""
+    """An expression may name tokens. Readers with other token names get another feed only if the expression
+    uses one."""
     for host in "ab":
         server.publish(f"s.{host}", *lines(10))
     one = client.feed("S", "s.{host}", look_back="PT1H", where="host = 'a' AND w > 4")
@@ -118,7 +119,8 @@ def test_mistakes_open_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_fields_that_come_later(server: NatsServer, client: Client) -> None:
-    """A field that no message had yet is reported, with the nearest; once one has it, it counts."""
+    """A field that no message has had is reported, with the most similar name. Once a message has the field,
+    the filter uses it, and the report is gone."""
     server.publish("s.a", *lines(3))
     feed = client.feed("S", look_back="PT1H", where="levl = 'error'")
     assert feed.wait(30)
@@ -131,8 +133,8 @@ def test_fields_that_come_later(server: NatsServer, client: Client) -> None:
 
 
 def test_purge_and_deletion(server: NatsServer, client: Client) -> None:
-    """Rows of purged and deleted messages go and are a gap of just these; others that did not match are
-    none."""
+    """Rows of purged and deleted messages leave the window and count as a gap; messages that did not match do
+    not count."""
     server.publish("s.a", *lines(100))
     feed = client.feed("S", look_back="PT1H", where=WHERE)
     assert feed.wait(30)
@@ -149,7 +151,7 @@ def test_purge_and_deletion(server: NatsServer, client: Client) -> None:
 
 
 def test_recreated_stream(server: NatsServer, client: Client) -> None:
-    """Another stream of the same name starts it over: rows, and the count of messages."""
+    """If the stream is recreated, the rows and the count of messages read start over."""
     server.publish("s.a", *lines(100))
     feed = client.feed("S", look_back="PT1H", where=WHERE)
     assert feed.wait(30)
@@ -161,7 +163,7 @@ def test_recreated_stream(server: NatsServer, client: Client) -> None:
 
 
 def test_longer_look_back(server: NatsServer, client: Client) -> None:
-    """A longer look-back brings the older rows that match, also where the window held none, and counts each
+    """A longer look-back fetches the older matching rows, even if the window held none, and counts each
     message once."""
     server.publish("s.a", *lines(90))
     time.sleep(2.2)
@@ -177,7 +179,7 @@ def test_longer_look_back(server: NatsServer, client: Client) -> None:
 
 
 def test_killed_server(server: NatsServer, client: Client) -> None:
-    """A killed server costs no row and counts none twice."""
+    """If the server is killed, no row is lost, and no message is counted twice."""
     with Publisher([server.url]) as publisher:
         feed = client.feed("S", look_back="PT1H", where="n % 7 = 0")
         until(lambda: len(feed.window) > 10)
@@ -192,7 +194,8 @@ def test_killed_server(server: NatsServer, client: Client) -> None:
 
 
 def test_malformed_messages(server: NatsServer, client: Client) -> None:
-    """What cannot be decoded is counted and sampled as ever: nobody knows whether it would match."""
+    """A message that cannot be decoded is counted and sampled as without `where`, because it might have
+    matched."""
     server.publish("s.a", b"{", *lines(30), b"nonsense")
     feed = client.feed("S", look_back="PT1H", where=WHERE)
     assert feed.wait(30)
@@ -202,8 +205,8 @@ def test_malformed_messages(server: NatsServer, client: Client) -> None:
 
 
 def test_expiry_by_a_header_is_no_gap(server: NatsServer, client: Client) -> None:
-    """A row whose message ends by its own Nats-TTL goes without a gap, and so does one that a roll-up
-    replaces, even if the roll-up itself does not match."""
+    """A row whose message expires by its Nats-TTL leaves the window without a gap. So does a row that a
+    roll-up replaces, even if the roll-up itself does not match."""
     stream(server, "T", "t.>", allow_msg_ttl=True, allow_rollup_hdrs=True)
     publish(server, "t.a", *lines(9), Nats_TTL="2s")
     publish(server, "t.b", b'{"level": "error", "ms": 500, "w": 100}')
@@ -216,7 +219,7 @@ def test_expiry_by_a_header_is_no_gap(server: NatsServer, client: Client) -> Non
 
 
 def test_read_by_sequence(server: NatsServer, client: Client) -> None:
-    """A work queue, which is read without a consumer, has the rows that match."""
+    """A feed of a work queue, which is read by sequence, has the rows that match."""
     stream(server, "W", "w.>", retention="workqueue")
     worker(server, "W")
     publish(server, "w.a", *lines(60))
@@ -229,7 +232,7 @@ def test_read_by_sequence(server: NatsServer, client: Client) -> None:
 
 
 def test_plain_subjects(server: NatsServer, client: Client) -> None:
-    """Plain subjects have the rows that match."""
+    """A feed of plain subjects has the rows that match."""
     feed = client.feed(None, "plain.>", where=WHERE)
     until(lambda: feed.health.phase == "following")
 
@@ -261,7 +264,7 @@ def test_shared_consumer(server: NatsServer, client: Client) -> None:
 
 
 HEAVY = "levenshtein(text, reverse(text)) >= 0"
-"""Milliseconds for each message with a long text."""
+"""An expression that takes milliseconds for each message with a long text."""
 
 
 def heavy(count: int) -> list[bytes]:
@@ -272,7 +275,8 @@ def heavy(count: int) -> list[bytes]:
 def test_an_expression_that_takes_too_long(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stops its feed, which says why and goes on later; another feed of the stream goes on meanwhile."""
+    """An expression that takes too long stops its feed, which reports the reason and retries later. Another
+    feed of the stream is not affected."""
     monkeypatch.setattr(intake, "LONGEST_WORK", 0.1)
     server.publish("s.a", *heavy(400))
     feed = client.feed("S", look_back="PT1H", where=HEAVY)
@@ -285,7 +289,7 @@ def test_an_expression_that_takes_too_long(
 
 
 def test_a_busy_neighbour(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one feed works out an expensive expression, another one is replayed, and is there first."""
+    """While one feed computes an expensive expression, other feeds are replayed and catch up first."""
     monkeypatch.setattr(intake, "LONGEST_WORK", 600)
     server.add_stream("BUSY", ["busy.>"])
     server.add_stream("HEAVY", ["heavy.>"])
@@ -307,7 +311,7 @@ def test_a_busy_neighbour(server: NatsServer, client: Client, monkeypatch: pytes
 
 
 def test_closed_while_it_works(server: NatsServer) -> None:
-    """A client can be closed while an expression is worked out, and leaves no thread."""
+    """A client can be closed while an expression is computed, and leaves no thread."""
     server.publish("s.a", *heavy(300))
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S", look_back="PT1H", where=" AND ".join([HEAVY] * 3))
@@ -333,7 +337,7 @@ steps = st.lists(
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_equal_to_the_other_feed(server: NatsServer, client: Client, happens: list[tuple[str, Any]]) -> None:
-    """Whatever happens to the stream, the feed with a `where` has the rows that pandas keeps of the one
+    """Whatever happens to the stream, the feed with a `where` has the rows that pandas selects from the feed
     without."""
     server.run(lambda nc: nc.jetstream().purge_stream("S"))
     every = client.feed("S", look_back="PT1H")
@@ -372,5 +376,5 @@ async def _purge(nc: Any, keep: int) -> None:
 
 
 async def _delete(nc: Any, seq: int) -> None:
-    with contextlib.suppress(nats.js.errors.APIError):  # it has gone meanwhile
+    with contextlib.suppress(nats.js.errors.APIError):  # it may be gone already
         await nc.jetstream().delete_msg("S", seq)

@@ -1,4 +1,5 @@
-"""Payloads of other formats than JSON: each is rows with their meaning, or one count with a reason."""
+"""Payloads in formats other than JSON: each becomes rows that keep its meaning, or is counted once with a
+reason."""
 
 import base64
 import datetime as dt
@@ -107,8 +108,8 @@ def test_cbor(decoder: str) -> None:
 
 
 def test_protobuf(folder: Path) -> None:
-    """A type of a descriptor set: integers of 64 bits, times, enumerations, maps, bytes and lists of
-    messages; a field that is zero is zero, one that is absent is missing."""
+    """A message is decoded with a type from a descriptor set: 64-bit integers, times, enumerations, maps,
+    bytes and lists of messages. A field that is zero is zero, and an absent field is missing."""
     decoder = f"protobuf:{ORDER}@{SHOP}"
     found = row(order_bytes(), decoder=decoder)
     assert found["id"] == 2**60 + 1
@@ -123,7 +124,8 @@ def test_protobuf(folder: Path) -> None:
 
 
 def test_protobuf_types_by_subject(folder: Path) -> None:
-    """Each subject has its own type; the first pattern that matches decides; the rest is malformed."""
+    """Each subject has its own type, and the first matching pattern decides. A subject that matches none is
+    malformed."""
     decoder = f"protobuf:a.*=shop.Item,orders.>={ORDER}@{SHOP}"
     check_decoder(decoder)
     assert row(order_bytes(), decoder=decoder, subject="orders.eu")["state"] == "PAID"
@@ -196,7 +198,8 @@ def ipc(table: pa.Table, *, file: bool = False, compression: str | None = None) 
 @pytest.mark.parametrize("compression", [None, "zstd", "lz4"])
 @pytest.mark.parametrize("file", [False, True])
 def test_arrow(compression: str | None, file: bool) -> None:
-    """Each row of the batches is a row: nanoseconds, decimals, dictionaries and lists keep their meaning."""
+    """Each row of the record batches becomes a row. Nanoseconds, decimals, dictionaries and lists keep their
+    meaning."""
     table = pa.table(
         {
             "n": [1, None],
@@ -216,7 +219,8 @@ def test_arrow(compression: str | None, file: bool) -> None:
 
 
 def test_csv() -> None:
-    """The first line names the columns; numbers are numbers, empty is missing, 007 is a text."""
+    """The first line names the columns, unless the decoder's name does. Numbers are numbers, an empty cell is
+    missing, and 007 is a text."""
     rows, reasons = read(b'time;host;ms;code\r\n2026-01-01T00:00:00Z;"a;b";1.5;007\r\n;c;;010\r\n')
     assert reasons == []
     assert rows["host"].tolist() == ["a;b", "c"]
@@ -227,7 +231,8 @@ def test_csv() -> None:
 
 
 def test_line_protocol() -> None:
-    """What InfluxDB's own library writes: tags, fields of all types, escapes, nanoseconds."""
+    """Lines written by InfluxDB's own library are decoded: tags, fields of all types, escapes and
+    nanoseconds."""
     point: Any = Point  # the library has no types
     point = (
         point("cpu, load")
@@ -293,7 +298,7 @@ def test_fluent_bit(payload: bytes, decoder: str) -> None:
 
 
 def test_vector() -> None:
-    """What Vector sends: an event, a metric, and several events, as an array or as one per line."""
+    """Vector's events and metrics are decoded, as one object, as an array or as one object per line."""
     event = {"host": "a", "message": "GET /", "timestamp": "2026-01-02T03:04:05.678901Z"}
     metric = {"name": "up", "tags": {"host": "a"}, "kind": "absolute", "gauge": {"value": 1.5}}
     lines = b"\n".join(json.dumps(event).encode() for _ in range(2))
@@ -322,14 +327,15 @@ def test_cloud_events(decoder: str) -> None:
 
 
 def test_a_cloud_event_of_another_format() -> None:
-    """The content type of an event in binary mode says what its data are."""
+    """The content type of an event in binary mode selects the decoder of its data."""
     sent = {**HEADERS, "content-type": "application/cbor"}
     assert row(cbor2.dumps({"ms": 2}), headers=sent)["data.ms"] == 2
 
 
 @pytest.mark.parametrize(("decoder", "pack"), [("msgpack", msgpack.packb), ("cbor", cbor2.dumps)])
 def test_several_values_in_one_payload(decoder: str, pack: Any) -> None:
-    """Several maps one after the other are rows; a text, whose characters would be numbers, is malformed."""
+    """Several maps in one payload become rows. A text is malformed, although its characters could be read as
+    numbers."""
     rows, reasons = read(pack({"a": 1}) + pack({"a": 2}), b"room t=21", decoder=decoder)
     assert rows["a"].tolist() == [1, 2]
     assert len(reasons) == 1
@@ -337,8 +343,8 @@ def test_several_values_in_one_payload(decoder: str, pack: Any) -> None:
 
 @pytest.mark.parametrize("count", [2, 200])
 def test_headers_are_columns(count: int) -> None:
-    """Each header on request is a column, whatever its case: times are times, a message without it has none,
-    and a payload field of the same name is kept apart."""
+    """Each requested header is a column, whatever its case. Times are times, and a message without the header
+    has no value. A payload field of the same name is kept apart."""
     raw = Raw(list(range(count)), [NOW] * count, ["s"] * count, [b'{"trace": 1, "n": 2}'] * count)
     raw.headers = {0: {"TRACE": "x", "Ce-Time": "2026-01-02T03:04:05Z", "other": "y"}}
     names = check_headers(("trace", "ce-time", "nothing", "trace"))
@@ -357,7 +363,7 @@ def test_headers_are_columns(count: int) -> None:
 
 @pytest.mark.parametrize("names", ["trace", ("a:b",), ("",), ("_seq",), ("x" * 300,), ("a",) * 30, ("a b",)])
 def test_headers_that_are_none(names: Any) -> None:
-    """What cannot be the name of a header is refused."""
+    """An invalid header name is refused."""
     with pytest.raises(SettingsError, match="header"):
         check_headers(names)
 
@@ -378,8 +384,8 @@ def test_compressed(name: str, decoder: str) -> None:
 
 
 def test_compressed_says_a_header() -> None:
-    """A header names the compression, also of snappy without a frame; a payload that is not compressed in
-    spite of it is read as it is; an unknown compression is malformed."""
+    """A header names the compression, even for snappy without frames. A payload that is not compressed after
+    all is read as it is, and an unknown compression is malformed."""
     assert row(SNAPPY, headers={"Content-Encoding": "snappy"})["a"] == 1
     assert row(PACKED["zstd"], headers={"content-encoding": "ZSTD"}, decoder="json")["a"] == 1
     assert row(b'{"a": 1}', headers={"Content-Encoding": "gzip"})["a"] == 1
@@ -486,8 +492,7 @@ BOMBS: dict[str, tuple[str, bytes, str]] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str) -> None:
-    """A payload that claims more than it has, repeats itself or never ends is one count with a reason, and
-    its neighbour is a row."""
+    """A payload that claims more than it has, repeats itself or never ends is counted once, with a reason."""
     decoder, payload, reason = BOMBS[name]
     rows, reasons = read(payload, decoder=decoder)
     assert len(rows) == 0
@@ -497,8 +502,8 @@ def test_bombs(name: str) -> None:
 
 
 def test_many_bombs_in_one_batch() -> None:
-    """Payloads that together are too large after decompression are decoded one at a time: the caller does
-    that when a batch fails."""
+    """A batch of payloads that are together too large after decompression is refused. The caller then decodes
+    them one at a time, which works."""
     payload = gzip.compress(b'"' + b"x" * (LARGEST - 2) + b'"')
     with pytest.raises(ValueError, match="too large after decompression"):
         read(payload, payload, payload, decoder="json")
@@ -528,14 +533,14 @@ RECOGNISED: list[tuple[bytes, str]] = [
 
 @pytest.mark.parametrize(("payload", "name"), RECOGNISED)
 def test_recognised(payload: bytes, name: str) -> None:
-    """The column `_format` says what a payload was taken for."""
+    """The column `_format` holds the format that was recognised."""
     rows, reasons = read(payload)
     assert reasons == []
     assert set(rows["_format"]) == {name}
 
 
 def test_content_type_decides() -> None:
-    """The content type decides; where it has nothing to do with the payload, the bytes do."""
+    """The content type decides the format; if it does not fit the payload, the bytes decide."""
     assert row(b"12", headers={"Content-Type": "text/plain; charset=utf-8"})["_format"] == "text"
     assert row(b'{"a": 1}', headers={"Content-Type": "application/cbor"})["_format"] == "json"
     _, reasons = read(b"\x08\x01", headers={"Content-Type": "application/x-protobuf"})
@@ -543,7 +548,8 @@ def test_content_type_decides() -> None:
 
 
 def test_several_kinds_in_one_stream() -> None:
-    """Messages of several kinds in one batch are all rows; those that are none are counted."""
+    """Messages of several formats in one batch all become rows, and messages of no known format are
+    counted."""
     payloads = [payload for payload, _ in RECOGNISED]
     rows, reasons = read(*payloads, b"\x08\x96\x01", PACKED["gzip"])
     assert reasons == ["format not recognised; it begins with 08 96 01"]
@@ -551,7 +557,7 @@ def test_several_kinds_in_one_stream() -> None:
 
 
 def test_auto_reads_equal_objects_by_column() -> None:
-    """The fast way of `auto` has the same rows as the slow one."""
+    """The fast path of `auto` gives the same rows as the slow one."""
     payloads = [json.dumps({"a": i, "b": f"x{i}"}).encode() for i in range(100)]
     fast, _ = read(*payloads)
     slow, _ = read(*payloads[:50])
@@ -560,7 +566,7 @@ def test_auto_reads_equal_objects_by_column() -> None:
 
 
 def test_json_as_others_write_it() -> None:
-    """A byte order mark, zero bytes at the end, and one value per line."""
+    """JSON may have a byte order mark, zero bytes at its end, or one value per line."""
     rows, reasons = read(
         b'\xef\xbb\xbf{"a": 1}\0', b'{"a": 2}\r\n\n{"a": 3}\n', b'{"a": 4}\n{', decoder="json"
     )
@@ -570,7 +576,7 @@ def test_json_as_others_write_it() -> None:
 
 
 def test_rows_have_the_subject_of_their_message() -> None:
-    """A malformed message beside one with two rows does not give those another message's subject."""
+    """If a malformed message precedes one with two rows, those rows have the subject of their own message."""
     raw = Raw([1, 2], [NOW, NOW], ["bad", "good"], [b"{", b"[1, 2]"])
     batch, _, malformed = decode(raw, "json", None)
     assert list(batch.subject) == ["good", "good"]
@@ -604,7 +610,8 @@ def test_dotted_names_that_collide() -> None:
     ],
 )
 def test_nested_time_in_a_zone(value: object, expected: str) -> None:
-    """A row's own time may be nested, text, an epoch in any unit, or without a zone in a named one."""
+    """A row's own time may be nested, a text, or an epoch in any unit. A time without a zone is read in the
+    named zone."""
     payloads = [json.dumps({"params": {"ts": value}}).encode()] * 70
     rows, reasons = read(*payloads, decoder="json", time="params.ts@Europe/Berlin")
     assert reasons == []
@@ -612,7 +619,7 @@ def test_nested_time_in_a_zone(value: object, expected: str) -> None:
 
 
 def test_a_field_with_an_at_sign_is_no_zone() -> None:
-    """`@timestamp` is a field."""
+    """`@timestamp` names a field, not a zone."""
     rows, _ = read(b'{"@timestamp": "2026-06-01T12:00:00Z"}', decoder="json", time="@timestamp")
     assert rows.index[0] == pd.Timestamp("2026-06-01T12:00:00Z")
 
@@ -634,14 +641,14 @@ def test_a_field_with_an_at_sign_is_no_zone() -> None:
     ],
 )
 def test_names_that_are_none(folder: Path, name: str, why: str) -> None:
-    """A decoder that does not exist, or whose options do not fit, is refused with what to do. A file is
-    always one of the folder."""
+    """A decoder that does not exist, or whose options do not fit, is refused with what to do. Files outside
+    the folder cannot be named."""
     with pytest.raises(SettingsError, match=re.escape(why)):
         check_decoder(name)
 
 
 def test_an_edited_schema_is_another_decoder(folder: Path) -> None:
-    """Once a schema was edited, feeds that use it read again."""
+    """An edited schema gives the decoder another name, so that feeds that use it read the stream again."""
     (folder / "n.avsc").write_text('"int"')
     before = check_decoder("avro:n.avsc")
     assert row(b"\x02", decoder=before)["value"] == 1
@@ -662,7 +669,7 @@ def test_a_schema_that_is_none(folder: Path) -> None:
 
 
 def test_a_descriptor_set_without_its_imports(folder: Path) -> None:
-    """A descriptor set without what it imports is refused with the option that was missing."""
+    """A descriptor set without its imports is refused with the option that was missing."""
     files = descriptor_pb2.FileDescriptorSet()
     files.file.add(name="a.proto", dependency=["b.proto"])
     (folder / "part.desc").write_bytes(files.SerializeToString())
@@ -705,8 +712,8 @@ KNOWN = [name for name in DECODERS if name != "protobuf"]
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(KNOWN), st.lists(damaged() | st.binary(max_size=60), max_size=4), st.booleans())
 def test_whatever_comes(decoder: str, payloads: list[bytes], events: bool) -> None:
-    """Whatever comes, in whatever decoder: each message is rows or one count with a reason; the rows fit into
-    a window; nothing is raised."""
+    """With any decoder, each message becomes rows or is counted once with a reason. The rows fit into a
+    window, and nothing is raised."""
     headers = HEADERS if events else None
     rows, reasons = read(*payloads, decoder=decoder, headers=headers)
     counted = len(reasons) + rows["_seq"].nunique()
@@ -720,7 +727,7 @@ def test_whatever_comes(decoder: str, payloads: list[bytes], events: bool) -> No
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=80))
 def test_whatever_comes_as_protobuf(payload: bytes) -> None:
-    """Whatever comes as Protobuf is one row or one count with a reason."""
+    """Any bytes decoded as Protobuf become one row or are counted once, with a reason."""
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema_files, "FOLDER", Path(place))
         write_schemas(Path(place))
@@ -740,7 +747,7 @@ def test_what_was_written_is_read(value: Any) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40))
 def test_snappy_of_whatever(payload: bytes) -> None:
-    """What snappy packs is unpacked; other bytes raise nothing but what is expected."""
+    """Bytes compressed with snappy are decompressed; other bytes raise only the expected errors."""
     assert snappy_block(pa.Codec("snappy").compress(payload, asbytes=True)) == payload
     with suppress(ValueError, IndexError, pa.ArrowException, OSError):
         snappy_block(payload)

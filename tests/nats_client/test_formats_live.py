@@ -1,4 +1,4 @@
-"""Each format through a real server: a stream with its messages, read by two feeds of different decoders."""
+"""Each format through a real server: a stream with its messages, read by feeds with different decoders."""
 
 import gzip
 import json
@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("name", SENT)
 def test_two_decoders_on_one_stream(server: NatsServer, name: str) -> None:
-    """Two feeds of one stream with different decoders do not share rows; each has its own."""
+    """Feeds of one stream with different decoders do not share rows; each has its own."""
     column = "data.ms" if name == "cloudevents" else "ms"
     with Client(Settings(url=server.url)) as client:
         found, named, text = (client.feed(name, decoder=each) for each in ("auto", name, "text"))
@@ -73,7 +73,8 @@ def test_two_decoders_on_one_stream(server: NatsServer, name: str) -> None:
 def test_several_formats_on_one_stream(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Protobuf feed and a feed that recognises formats share a stream; each counts what it cannot read."""
+    """A Protobuf feed and a feed that recognises formats share a stream; each counts the messages it cannot
+    read."""
     monkeypatch.setattr(schema_files, "FOLDER", tmp_path)
     write_schemas(tmp_path)
     (tmp_path / "sizes.py").write_text("def decode(payload):\n    return {'size': len(payload)}")

@@ -1,4 +1,4 @@
-"""GivenRows: all rows of a table have their place in its chart, whenever they are from."""
+"""GivenRows: the chart of a table shows all its rows, whatever their times."""
 
 import time
 
@@ -22,8 +22,8 @@ def given(*times: pd.Timestamp) -> GivenRows:
 )
 @pytest.mark.parametrize("start", [DAY_AGO, DAY_AGO + pd.Timedelta(days=30)], ids=["past", "ahead"])
 def test_old_rows_are_all_shown(start: pd.Timestamp, lengths: list[float]) -> None:
-    """Rows of long ago or of later lie within the time that is shown, with some room beside them, and time
-    stands still."""
+    """Rows far in the past or the future lie within the time shown, with some margin on both sides, and *now*
+    does not move."""
     rows = given(*(start + pd.Timedelta(seconds=each) for each in lengths))
     now = rows.now()
     assert rows.key.end == now == rows.now()
@@ -35,7 +35,8 @@ def test_old_rows_are_all_shown(start: pd.Timestamp, lengths: list[float]) -> No
 
 
 def test_new_rows_are_shown_up_to_now() -> None:
-    """Rows whose newest is less than a minute old are shown up to now, and their chart begins with them."""
+    """Rows whose newest is less than a minute old are shown up to the present, and the chart begins with the
+    oldest row."""
     clock = pd.Timestamp.now("UTC")
     rows = given(clock - pd.Timedelta(minutes=10), clock)
     assert rows.key.end is None
@@ -45,8 +46,8 @@ def test_new_rows_are_shown_up_to_now() -> None:
 
 
 def test_a_length_holds_while_it_fits() -> None:
-    """A table that grows a little leaves the chart's length as it is; one that is much longer, or shorter,
-    does not."""
+    """The chart's length stays the same while the table changes a little, and changes if the table gets much
+    longer or shorter."""
     rows = given(DAY_AGO, DAY_AGO + pd.Timedelta(hours=1))
     length = rows.look_back
     for hours, same in ((0.99, True), (2, False), (1, False)):

@@ -1,6 +1,6 @@
-"""A stretch whose readers have stopped loading it: it costs nothing, says what it has, and goes on.
+"""A stretch whose readers have stopped loading it costs nothing, reports what it holds, and can be resumed.
 
-Slow, because it has to be seen that nothing is loaded for a while.
+Slow, because it waits to see that nothing is loaded.
 """
 
 import asyncio
@@ -51,20 +51,20 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture
 def wire(known: NatsServer) -> Iterator[Wire]:
-    """A slow wire to it."""
+    """A slow wire to the server."""
     with throttled(known.port, SLOW) as wire:
         yield wire
 
 
 @pytest.fixture
 def client(wire: Wire) -> Iterator[Client]:
-    """A client at its end."""
+    """A client that connects through the wire."""
     with Client(Settings(url=wire.url)) as client:
         yield client
 
 
 def loading(client: Client, server: NatsServer, **of: Any) -> Feed:
-    """The feed of the stretch, with some of its rows."""
+    """The feed of the stretch while it loads, with some of its rows."""
     start, end = server.began, server.ended  # type: ignore[attr-defined]
     feed = client.feed("S", look_back=end - start, end=end, **of)
     until(lambda: len(feed.snapshot()) > COUNT // 10)
@@ -74,7 +74,7 @@ def loading(client: Client, server: NatsServer, **of: Any) -> Feed:
 
 
 def halted(feed: Feed | NamedFeed) -> int:
-    """How many rows it has once nothing more comes."""
+    """Wait until the feed is halted; return its number of rows."""
     until(lambda: feed.health.phase == "halted")
     until(lambda: "halted" in [event.what for event in feed.events])
     time.sleep(0.3)  # its consumer is removed meanwhile
@@ -88,7 +88,7 @@ def sequences(feed: Feed | NamedFeed) -> list[int]:
 
 
 def whole(feed: Feed | NamedFeed) -> None:
-    """Wait until it has all rows, each once, and nothing is missing."""
+    """Wait until the feed has ended; check that it has all rows, each once, and no gap."""
     until(lambda: feed.health.ended)
     assert sequences(feed) == list(range(1, COUNT + 1))
     assert feed.snapshot().numbers("n").tolist() == list(range(COUNT))
@@ -97,9 +97,9 @@ def whole(feed: Feed | NamedFeed) -> None:
 
 
 def test_stopped_and_resumed(known: NatsServer, wire: Wire, client: Client) -> None:
-    """Stopped, a stretch keeps its rows, asks the server for nothing and holds no consumer; what it lacks is
-    one gap up to its end, and who waits for it waits no more. Then it goes on where it was, also after a
-    second stop, and has each row once."""
+    """A stopped stretch keeps its rows, sends no request and holds no consumer. The rows it lacks are one gap
+    up to its end, and wait() returns. It resumes where it was, also after a second stop, and has each row
+    once."""
     feed = loading(client, known)
     feed.want("one")
     for _ in range(2):
@@ -129,8 +129,8 @@ def test_stopped_and_resumed(known: NatsServer, wire: Wire, client: Client) -> N
 
 
 def test_two_readers(known: NatsServer, wire: Wire, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One reader's stop leaves the other's loading alone; once the other stops, too, or has left, it halts.
-    A third one who wants it makes it go on."""
+    """If one reader stops, the stretch loads on for the other. Once the other stops as well, or has left, the
+    stretch halts. A third reader who wants it resumes it."""
     feed = loading(client, known)
     feed.want("one")
     feed.want("other")
@@ -144,7 +144,7 @@ def test_two_readers(known: NatsServer, wire: Wire, client: Client, monkeypatch:
     feed.want("third")
     until(lambda: len(feed.snapshot()) > count)
     monkeypatch.setattr(wanted, "WANTED_FOR", 0.0)
-    halted(feed)  # the third one says so no more
+    halted(feed)  # the third reader's wish has expired
     monkeypatch.undo()
     wire.rate = FAST
     feed.want("one")
@@ -156,7 +156,7 @@ def test_two_readers(known: NatsServer, wire: Wire, client: Client, monkeypatch:
 
 
 def test_by_switches(known: NatsServer, wire: Wire, client: Client) -> None:
-    """Stops and wishes that follow each other at once lose and double nothing; the last one counts."""
+    """Calls of stop() and want() in quick succession lose and duplicate no row; the last call counts."""
     feed = loading(client, known, where="n % 2 = 0")
     for i in range(40):
         (feed.stop if i % 2 else feed.want)("one")
@@ -170,7 +170,8 @@ def test_by_switches(known: NatsServer, wire: Wire, client: Client) -> None:
 
 
 def test_nothing_loaded(known: NatsServer, wire: Wire, client: Client) -> None:
-    """Stopped before its first row, all of it is one gap; a longer look-back has a longer one."""
+    """If a stretch is stopped before its first row, all of it is one gap. A longer look-back has a longer
+    gap."""
     start, end = known.began, known.ended  # type: ignore[attr-defined]
     assert client.wait(30)
     wire.rate = 0
@@ -190,8 +191,8 @@ def test_nothing_loaded(known: NatsServer, wire: Wire, client: Client) -> None:
 
 
 def test_played(known: NatsServer, wire: Wire, client: Client) -> None:
-    """A playback whose viewer has stopped loading goes on with what is there, though another one still loads
-    it; what is not loaded is a gap."""
+    """A playback whose viewer has stopped loading continues with the rows it has, even while another reader
+    loads the stretch. Rows that are not loaded are a gap."""
     start, end = known.began, known.ended  # type: ignore[attr-defined]
     other = loading(client, known)
     other.want("other")
@@ -214,7 +215,7 @@ def test_played(known: NatsServer, wire: Wire, client: Client) -> None:
     again = playback.feed("S", look_back=end - start)
     again.stop("one")
     assert len(again.snapshot()) == 0
-    assert all(gap.end <= start.value for gap in again.health.gaps)  # nothing of what is still to come
+    assert all(gap.end <= start.value for gap in again.health.gaps)  # no gap after the moment
     wire.rate = FAST
     again.want("one")
     whole(other)
@@ -223,9 +224,9 @@ def test_played(known: NatsServer, wire: Wire, client: Client) -> None:
 
 
 def test_while_the_archive_loads(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped while the archive's rows come, a stretch has the newer part; its gap is at the start, and
-    nothing is asked of the archive. Then it goes on, and has each row once; each message that the archive
-    lacks, too, is counted once."""
+    """A stretch stopped while rows arrive from the archive has the newer part and a gap at its start, and
+    sends no request to the archive. After it is resumed, it has each row once, and each message missing in
+    the archive is counted once."""
     assert f"LIMIT {PART}" in _ROWS
     monkeypatch.setattr("nats_client.feeds.archive._ROWS", _ROWS.replace(f"LIMIT {PART}", "LIMIT 500"))
     count, kept = 8_000, 100  # every other one is archived
@@ -235,7 +236,7 @@ def test_while_the_archive_loads(server: NatsServer, tmp_path: Path, monkeypatch
             await nc.publish("s.a", b"")
         while (await nc.jetstream().stream_info("S")).state.messages < count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        await nc.jetstream().purge_stream("S")  # it keeps the sequence
+        await nc.jetstream().purge_stream("S")  # a purge keeps the sequence
         return str(json.loads((await nc.request("$JS.API.STREAM.INFO.S", b"")).data)["created"])
 
     created = pd.Timestamp(server.run(begin))

@@ -1,4 +1,4 @@
-"""When what a feed can read began: the start of the axis of a young stream."""
+"""`history_start`: when the history that a feed can read began, which starts the axis of a young stream."""
 
 import time
 from pathlib import Path
@@ -17,8 +17,8 @@ def first_stored(server: NatsServer, stream: str = "S") -> int:
 
 
 def test_it_stays(server: NatsServer, client: Client) -> None:
-    """It is the oldest message of the stream, of any subject. It stays when that is purged and when the
-    server restarts; a stream that is made again has another one."""
+    """The start is the oldest message of the stream, of any subject. It stays when that message is purged and
+    when the server restarts; a recreated stream has another one."""
     server.publish("s.other", b"1")
     began = first_stored(server)
     time.sleep(0.3)
@@ -42,7 +42,7 @@ def test_it_stays(server: NatsServer, client: Client) -> None:
 
 
 def test_of_a_stream_that_was_empty(server: NatsServer, client: Client) -> None:
-    """Nothing is known of an empty stream; its first message is its start, at once."""
+    """An empty stream has no start; its first message becomes the start at once."""
     feed = client.feed("S", look_back="PT1H")
     assert feed.wait(30)
     assert feed.health.history_start is None
@@ -52,7 +52,7 @@ def test_of_a_stream_that_was_empty(server: NatsServer, client: Client) -> None:
 
 
 def test_of_plain_subjects(tmp_path: Path) -> None:
-    """Of plain subjects nothing is older than the feed."""
+    """The history of plain subjects starts with the feed."""
     with running_server(tmp_path, "# no jetstream") as server, Client(Settings(url=server.url)) as client:
         before = time.time_ns()
         feed = client.feed(None, "t.>", look_back="PT1M")

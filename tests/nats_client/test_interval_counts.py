@@ -1,4 +1,4 @@
-"""Counts per interval against pandas, over all rows that a window holds."""
+"""Counts per interval are compared with pandas, over all rows of a window."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ Rows = list[tuple[int, str | None]]
 
 
 class Counted:
-    """A window, and the counts of its rows as a chart takes them."""
+    """A window and the counts of its rows, updated as a chart does."""
 
     def __init__(self, by: str | None = "of") -> None:
         self.window = Window()
@@ -39,7 +39,7 @@ class Counted:
         self.window.append(Batch(seq, received, times, ["s"] * len(rows), {"of": [of for _, of in rows]}))
 
     def update(self) -> set[int]:
-        """Count what is there now."""
+        """Evict old rows and update the counts; return the changed intervals."""
         self.window.evict(self.now - LOOK_BACK)
         self.last = self.now // STEP
         self.first = -((LOOK_BACK - self.now) // STEP)
@@ -58,7 +58,7 @@ class Counted:
 
     @property
     def expected(self) -> dict[tuple[int, str | None], int]:
-        """The same by pandas."""
+        """The counts by interval and text, computed by pandas."""
         snapshot = self.window.snapshot().since(self.now - LOOK_BACK)
         if not len(snapshot):
             return {}
@@ -83,8 +83,9 @@ passes = st.integers(0, 30) | st.integers(0, 400)
     st.lists(st.tuples(some_rows, passes, st.sets(st.integers(0, 60), max_size=3)), min_size=1, max_size=12)
 )
 def test_counts_are_those_of_the_rows_held(rounds: list[tuple[Rows, int, set[int]]]) -> None:
-    """Whatever comes, late or early, leaves or is deleted, each interval has the counts that pandas finds;
-    only the intervals that are named as changed differ from before; the busiest are the busiest."""
+    """Whatever rows arrive, leave or are deleted, each interval has the counts that pandas computes. Only
+    intervals reported as changed, and new ones, differ from before. The busiest texts are those with the most
+    rows."""
     counted, before = Counted(), dict[tuple[int, str | None], int]()
     shown = 0
     counted.add([(0, "a")])  # so that the column is there
@@ -115,7 +116,7 @@ def test_counts_are_those_of_the_rows_held(rounds: list[tuple[Rows, int, set[int
 
 
 def test_new_rows_cost_themselves() -> None:
-    """An update reads the new rows and those that have left, and not the others."""
+    """An update reads only the rows that are new and the rows that have left."""
     counted = Counted()
     counted.add([(100, "a")] * 5000)
     counted.update()
@@ -148,7 +149,7 @@ def test_many_values_take_the_room_of_their_rows() -> None:
 
 
 def test_a_clock_far_ahead_is_counted_once_it_is_due() -> None:
-    """Rows with times far in the future take no room until then."""
+    """Rows with times far in the future take no memory until they are due, and are counted then."""
     counted = Counted(None)
     counted.add([(-10 * n, None) for n in range(5000)])
     counted.update()

@@ -17,7 +17,7 @@ moments = st.datetimes(datetime(1700, 1, 1), datetime(2199, 12, 31))
 
 @st.composite
 def iso_times(draw: st.DrawFn) -> str:
-    """A time as somebody may write it."""
+    """A time in one of the ISO 8601 forms that are read."""
     digits = draw(st.integers(0, 9))
     fraction = f".{draw(st.integers(0, 10**digits - 1)):0{digits}d}" if digits else ""
     between, zone = draw(st.sampled_from("T ")), draw(st.sampled_from(["Z", "+00:00"]))
@@ -26,7 +26,7 @@ def iso_times(draw: st.DrawFn) -> str:
 
 @given(st.lists(iso_times(), min_size=1, max_size=20))
 def test_written_again_letter_by_letter(texts: list[str]) -> None:
-    """What is read as a time is that time, and gives the text that it came from."""
+    """A text read as a time has that time's value, and is written back letter by letter."""
     found = parse_iso_times(texts)
     if found is None:  # two forms of one length
         lengths = [len(text) for text in texts]
@@ -64,7 +64,7 @@ NO_TIMES = [
 
 @pytest.mark.parametrize("text", NO_TIMES)
 def test_what_is_no_such_time_is_left_alone(text: str) -> None:
-    """Neither by itself nor among others."""
+    """Any other text is not read as a time, neither alone nor beside a time."""
     assert parse_iso_times([text]) is None
     assert parse_iso_times(["2026-11-25T20:19:27Z", text]) is None
 
@@ -76,7 +76,7 @@ def batch(first: int, values: object) -> Batch:
 
 
 def at(*texts: str) -> np.ndarray:
-    """Texts as they come from the decoder."""
+    """The array of times that the decoder makes from texts."""
     found = parse_iso_times(texts)
     assert found is not None
     return found
@@ -86,7 +86,7 @@ EARLY, LATE = "2026-11-25T20:19:27Z", "2026-11-25T20:19:28.5+00:00"
 
 
 def test_a_column_of_times() -> None:
-    """In a window such a column is one of times, with what is missing missing."""
+    """In a window the column has the type time, and missing values are missing."""
     window = Window()
     window.append(batch(1, at(EARLY, LATE)))
     window.append(Batch(np.array([3]), np.array([3]), np.array([3]), ["s"], {}))
@@ -107,7 +107,7 @@ def test_a_column_of_times() -> None:
     ids=["text", "number"],
 )
 def test_becomes_text_when_another_comes(other: object, text: str) -> None:
-    """A row with something else makes it a column of text, in which nothing is lost."""
+    """A row with a value of another type turns the column into text, and no value is lost."""
     window = Window()
     window.append(batch(1, at(EARLY, LATE)))
     before = window.snapshot()
@@ -120,7 +120,7 @@ def test_becomes_text_when_another_comes(other: object, text: str) -> None:
 
 
 def test_among_numbers_a_time_is_none() -> None:
-    """A column of numbers stays one."""
+    """A time in a column of numbers is a missing value and counted as mistyped."""
     window = Window()
     window.append(batch(1, np.array([1.0, 2.0])))
     window.append(batch(3, at(EARLY)))
@@ -131,7 +131,8 @@ def test_among_numbers_a_time_is_none() -> None:
 
 @pytest.mark.parametrize("older", [["n/a"], np.array([1.5])], ids=["text", "number"])
 def test_older_rows_of_another_kind(older: object) -> None:
-    """Rows put before those of a window bring no value to harm."""
+    """Older rows of another type, put in front of the window, turn the column into text, and no value is
+    lost."""
     window, before = Window(), Window()
     window.append(batch(2, at(EARLY, LATE)))
     before.append(batch(1, older))
@@ -140,7 +141,7 @@ def test_older_rows_of_another_kind(older: object) -> None:
 
 
 def test_survives_growth_and_removal() -> None:
-    """New arrays and rows taken out of the middle leave the others as they were."""
+    """Times keep their values when the window grows and when rows are removed from its middle."""
     window = Window()
     texts = [datetime.fromtimestamp(1.7e9 + i, UTC).isoformat() for i in range(5000)]
     for start in range(0, 5000, 500):

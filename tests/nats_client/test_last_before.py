@@ -1,4 +1,4 @@
-"""The newest messages before a time, asked of a real server."""
+"""The newest messages before a time, requested from a real server."""
 
 import signal
 import time
@@ -21,7 +21,7 @@ NOT_READ = "values before the look-back not read"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with two messages of each of some subjects, the second ones large."""
+    """A nats-server with two messages of each of some subjects, of which the second is large."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"], allow_direct=True))
         for payload in (b"1", bytes(LARGE)):
@@ -33,14 +33,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 def asked(client: Client, subject: str | None, moment: int) -> Raw:
-    """What was stored before that moment."""
+    """The newest message of each subject, stored before `moment`."""
     feed = client.feed("S", look_back="PT1S")
     assert feed.wait(30)
     return client._call(module.last_before(client._connection, "S", subject, moment))
 
 
 def test_large_messages_come_in_several_answers(server: NatsServer) -> None:
-    """Each subject has its newest message before the time, however many answers they need."""
+    """Each subject has its newest message before the time, however many replies that takes."""
     now: int = server.now  # type: ignore[attr-defined]
     with Client(Settings(url=server.url)) as client:
         raw = asked(client, None, now)
@@ -51,7 +51,8 @@ def test_large_messages_come_in_several_answers(server: NatsServer) -> None:
 
 
 def test_too_large(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages that are larger than the limit altogether are refused, and not all of them are held."""
+    """If the messages are together larger than the limit, the request is refused, and not all of them are
+    held."""
     monkeypatch.setattr(module, "MOST", 3 * LARGE)
     now: int = server.now  # type: ignore[attr-defined]
     with Client(Settings(url=server.url)) as client, pytest.raises(RequestRefused, match="more than"):
@@ -61,7 +62,8 @@ def test_too_large(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_does_not_answer_is_asked_again(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What held before comes once the server answers; until then an event says why it is missing."""
+    """Values from before the look-back arrive once the server replies; until then an event says why they are
+    missing."""
     monkeypatch.setattr(module, "PATIENCE", 0.3)
     server.run(lambda nc: nc.jetstream().add_stream(name="T", subjects=["t.>"], allow_direct=True))
     server.publish("t.1", b'{"n": 7}')
@@ -81,8 +83,8 @@ def test_a_server_that_does_not_answer_is_asked_again(
 
 
 def test_many_places_are_asked_for_in_turn(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A viewer drags a playback over many places while the server does not reply: one request is under way at
-    a time. Afterwards each place has its values. Another feed waits for none of them."""
+    """If a viewer drags a playback over many moments while the server does not reply, one request is under
+    way at a time. Afterwards each moment has its values. A feed does not wait for those of another feed."""
     monkeypatch.setattr(module, "PATIENCE", 0.3)
     for name in ("U", "V"):
         server.add_stream(name, [f"{name}.>"], allow_direct=True)

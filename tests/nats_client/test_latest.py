@@ -1,4 +1,4 @@
-"""What is kept up to date with the rows that are new is what a look at the whole window finds."""
+"""Values that are kept up to date with new rows equal those computed from the whole window."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ step = st.lists(row, min_size=1, max_size=6) | st.integers(1, 12) | st.just("cle
 
 
 def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
-    """Rows of (time, subject, value), with sequences from `first`, stored one a nanosecond."""
+    """Rows of (time, subject, value), with sequences from `first`, stored one nanosecond apart."""
     seq = np.arange(first, first + len(rows), dtype=np.int64)
     times = np.array([time for time, _, _ in rows], dtype=np.int64)
     subjects = [subject for _, subject, _ in rows]
@@ -31,7 +31,8 @@ def batch(first: int, rows: list[tuple[int, str, float]]) -> Batch:
 @settings(max_examples=200)
 @given(st.lists(step, max_size=20), st.booleans())
 def test_latest_is_what_a_look_at_all_rows_finds(steps: list[object], ordered: bool) -> None:
-    """Whatever comes, in the order of time or not, and whatever leaves the window."""
+    """Whatever rows arrive, in order of time or not, and whatever leave the window, the latest values equal
+    those computed from all rows."""
     window, latest, texts, count = Window(), Latest("v", "_subject"), Latest("text", "_subject"), 0
     for what in steps:
         if isinstance(what, list):
@@ -49,7 +50,7 @@ def test_latest_is_what_a_look_at_all_rows_finds(steps: list[object], ordered: b
 
 
 def test_a_late_thread_gets_what_its_snapshot_holds() -> None:
-    """Who comes with an older snapshot sees its values, and disturbs nobody."""
+    """A caller with an older snapshot gets its values, and does not affect other callers."""
     window, latest = Window(), Latest("v", "_subject")
     window.append(batch(0, [(0, "a", 1.0)]))
     old = window.snapshot()
@@ -60,7 +61,8 @@ def test_a_late_thread_gets_what_its_snapshot_holds() -> None:
 
 
 def test_older_rows_give_a_series_without_a_value_none() -> None:
-    """A series of which no row has a value stays out of the newest ones also when older rows came later."""
+    """A series without any value has no latest value, even after older rows were put in front of the
+    window."""
     window, older, latest = Window(), Window(), Latest("v", "_subject")
     window.append(batch(10, [(10, "a", 1.0), (11, "b", float("nan"))]))
     older.append(batch(0, [(0, "a", 5.0), (1, "a", 6.0)]))
@@ -71,7 +73,7 @@ def test_older_rows_give_a_series_without_a_value_none() -> None:
 
 
 def test_a_missing_column_is_named() -> None:
-    """A column that is not there raises, each time."""
+    """A column that does not exist raises ColumnError at each call."""
     window = Window()
     window.append(batch(0, [(0, "a", 1.0)]))
     latest = Latest("w", "_subject")
@@ -83,7 +85,8 @@ def test_a_missing_column_is_named() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 20_000)), min_size=1, max_size=8))
 def test_oldest_is_the_least_time(steps: list[tuple[int, int]]) -> None:
-    """Of rows in any order, whichever have left the window."""
+    """`Oldest` returns the least time of the rows in the window, in whatever order they arrived and whichever
+    have left."""
     window, oldest, count = Window(), Oldest(), 0
     random = np.random.default_rng(1)
     for rows, kept in steps:

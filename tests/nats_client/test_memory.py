@@ -1,4 +1,4 @@
-"""One ceiling for all that the process holds."""
+"""One memory ceiling for everything that the process holds."""
 
 import gc
 import json
@@ -37,11 +37,11 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """Of the window."""
+        """The bytes of the window."""
         return self.window.nbytes
 
     def evict(self, holder: object) -> None:
-        """Close it."""
+        """Empty the window, as a feed that is closed."""
         assert holder is self
         self.evicted = True
         self.window.clear()
@@ -51,11 +51,11 @@ class Rows:
         self.window.shrink(max(SMALLEST, nbytes))
 
     def relax(self) -> None:
-        """Give it its own ceiling back."""
+        """Give the window its own ceiling back."""
         self.window.max_bytes = 512 * MIB
 
     def fill(self, rows: int) -> None:
-        """Put rows in."""
+        """Append rows and report the new size."""
         for _ in range(rows // 10_000):
             seq = np.arange(self.next, self.next + 10_000, dtype=np.int64)
             self.next += 10_000
@@ -64,8 +64,8 @@ class Rows:
 
 
 def test_the_largest_give_way() -> None:
-    """All together stay below the ceiling; who holds less than an equal share loses nothing, and what the
-    others lost is counted."""
+    """All holders together stay below the ceiling. A holder with less than an equal share loses no row, and
+    the rows that the others lose are counted."""
     memory = Memory(64 * MIB)
     small, large = Rows(memory), [Rows(memory) for _ in range(4)]
     small.fill(50_000)
@@ -81,7 +81,7 @@ def test_the_largest_give_way() -> None:
 
 
 def test_the_unread_go_first() -> None:
-    """What nobody has read for a while is closed before anybody who reads loses a row."""
+    """A holder without a reader for a while is evicted before a holder with readers loses a row."""
     memory = Memory(64 * MIB)
     unread, read = Rows(memory), Rows(memory)
     unread.last_read -= 3600
@@ -94,8 +94,8 @@ def test_the_unread_go_first() -> None:
 
 @pytest.mark.parametrize("grows", ["a feed", "the count"])
 def test_an_unread_result_is_closed_at_once(grows: str) -> None:
-    """A result of SQL that nobody reads leaves while room is made for others, in whatever thread, and nobody
-    waits: neither those that grow meanwhile, nor a client that closes."""
+    """A result without readers is closed while room is made for other holders, on whatever thread, and no
+    thread that grows or counts meanwhile blocks."""
     memory = Memory(8 * MIB)
     results = [Result(Query(f"SELECT {n} AS x", (), {}), {}, memory=memory) for n in range(2)]
     for each in results:
@@ -104,7 +104,7 @@ def test_an_unread_result_is_closed_at_once(grows: str) -> None:
     work: list[Callable[[], None]] = [partial(each.fill, 200_000) for each in others]
     work.append(partial(memory.ask, object(), 4 * MIB))
     if grows == "the count":
-        others[0].memory = Memory()  # it grows without a word of it, until all are counted
+        others[0].memory = Memory()  # its growth is not reported, and only the recount finds it
         others[0].fill(400_000)
         work = [memory.recount]
     threads = [threading.Thread(target=each, daemon=True) for each in work]
@@ -118,8 +118,8 @@ def test_an_unread_result_is_closed_at_once(grows: str) -> None:
 
 
 def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
-    """A feed that nobody reads is closed when memory is short, and there again when somebody asks; the count
-    of its bytes goes with it."""
+    """A feed without readers is closed when memory is short, and its bytes no longer count. The next caller
+    gets it anew."""
     memory = Memory(48 * MIB)
     server.publish("s.a", b'{"v": 1}')
     with Client(Settings(url=server.url), memory=memory) as client:
@@ -142,8 +142,8 @@ def test_unread_feed_is_closed_for_want_of_memory(server: NatsServer) -> None:
 
 
 def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
-    """What the ledger chose and somebody reads before its thread comes to it stays open and counts again, and
-    nothing else is closed in its place; unread once more, it can be chosen again."""
+    """A feed chosen for eviction, but read before it is closed, stays open and counts again, and no other
+    feed is closed in its place. Once it is unread again, it can be chosen again."""
     memory, held = Memory(16 * MIB), threading.Event()
     server.publish("s.a", *[json.dumps([{"v": i} for i in range(20_000)]).encode()] * 5)
     with Client(Settings(url=server.url), memory=memory) as client:
@@ -172,8 +172,8 @@ def test_what_is_read_meanwhile_stays_and_counts(server: NatsServer) -> None:
 
 
 def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
-    """A watch that was closed for want of memory holds no value any more, whoever still holds the watch, and
-    is off the ledger; a snapshot keeps its own values."""
+    """A watch closed for lack of memory holds no values, even if it is still referenced, and no longer
+    counts. A snapshot keeps its own values."""
     memory = Memory(64 * MIB)
     with Client(Settings(url=server.url), memory=memory) as client:
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
@@ -199,7 +199,8 @@ def test_a_closed_watch_holds_nothing(server: NatsServer) -> None:
 
 
 def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
-    """While a bucket is read anew, what is shown meanwhile counts beside what has come, and only then."""
+    """While a bucket is read anew, the values shown meanwhile count beside those already received, and only
+    then."""
     with Client(Settings(url=server.url), memory=Memory(64 * MIB)) as client:
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
         server.publish("$KV.b.k", b"x" * 100_000)
@@ -217,7 +218,8 @@ def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
 
 
 def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
-    """A feed that had to give up rows says so, with the ceiling of all."""
+    """A feed and another holder stay below the common ceiling: the other holder drops rows, and the feed
+    keeps its newest row."""
     memory = Memory(20 * MIB)
     rows = [{"v": i, "text": f"{i} " + "x" * 1000} for i in range(2000)]
     server.publish("s.a", *[json.dumps(rows[i : i + 100]).encode() for i in range(0, 2000, 100)] * 12)
@@ -232,7 +234,7 @@ def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
 
 
 def test_room_of_a_burst_is_given_back() -> None:
-    """When a burst is over, so is the room that it took; a cleared window holds next to nothing."""
+    """After a burst the window gives back the memory it took, and a cleared window holds almost none."""
     window = Window()
     seq = np.arange(1, 1_000_001, dtype=np.int64)
     window.append(Batch(seq, seq, seq, ["s"] * len(seq), {"v": seq.astype(float)}))
@@ -250,21 +252,21 @@ def test_room_of_a_burst_is_given_back() -> None:
     ("written", "bytes_"), [("2 GiB", 2 << 30), ("500 MB", 500_000_000), ("64mib", 64 * MIB)]
 )
 def test_setting(written: str, bytes_: int) -> None:
-    """The ceiling is a setting, and an environment variable."""
+    """The ceiling can be set as a setting and as an environment variable."""
     assert Settings.load({"memory": written}, {}).memory == bytes_
     assert Settings.load({}, {"LOOKBACK_MEMORY": written}).memory == bytes_
 
 
 @pytest.mark.parametrize("written", ["much", "1 MiB", "-5 GiB", True])
 def test_setting_that_cannot_be(written: object) -> None:
-    """A size that cannot be read, or is too small for anything, is reported."""
+    """A size that cannot be read, or is too small, is refused, and the error names the setting."""
     with pytest.raises(SettingsError, match="'memory'"):
         Settings.load({"memory": written}, {})
 
 
 def test_many_threads() -> None:
-    """Rows appended, put in front, evicted and of changing type, while many read: no reader ever fails, and
-    each finds codes that its labels have."""
+    """While rows are appended, put in front, evicted and change their type, concurrent readers never fail,
+    and each code they read has a label."""
     window, over, wrong = Window(max_rows=20_000), threading.Event(), []
 
     def read() -> None:

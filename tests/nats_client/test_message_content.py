@@ -1,4 +1,4 @@
-"""What one message says: a tree of its value, what differs from another, its bytes in hex."""
+"""The content of one message: a tree of its value, its differences from another, and its bytes in hex."""
 
 import gzip
 import json
@@ -23,12 +23,13 @@ from nats_client.messages.stored import StoredMessage
 
 
 def content(payload: bytes, decoder: str = "json", *headers: tuple[str, str]) -> Content:
-    """What a payload says."""
+    """The content of a message with this payload."""
     return content_of(StoredMessage(1, 0, "s.a", payload, headers), decoder)
 
 
 def test_taken_for() -> None:
-    """A payload is read with the decoder that was chosen, or else as what it looks like, and it says why."""
+    """A payload is read with the chosen decoder, or else as the format it looks like, and the content says
+    why."""
     found = content(b'{"a": [1, 2.5, null]}')
     assert (found.taken_for, found.value, found.why) == ("json", {"a": [1, 2.5, None]}, "")
     found = content(msgpack.packb({"a": b"\x00"}))
@@ -45,13 +46,13 @@ def test_taken_for() -> None:
 
 
 def test_compressed() -> None:
-    """A compressed payload is read, and its text is what was compressed."""
+    """A compressed payload is decoded, and the content has its bytes after decompression."""
     found = content(gzip.compress(b'{"a": 1}'))
     assert (found.taken_for, found.value, found.unpacked) == ("json", {"a": 1}, b'{"a": 1}')
 
 
 def test_tree() -> None:
-    """A tree has each value after what contains it, with its level, name and kind."""
+    """A tree lists each value after the value that contains it, with its level, name and type."""
     assert tree({"a": [1, {"b": None}], "c": True, "d": b"\x01\xff", "e": "x"}) == [
         (0, "", "object", "4"),
         (1, "a", "array", "2"),
@@ -65,7 +66,7 @@ def test_tree() -> None:
 
 
 def test_a_tree_is_bounded() -> None:
-    """A tree of a large value is cut, says how many values are not in it, and still has the later fields."""
+    """The tree of a large value is cut, says how many values are left out, and still has the later fields."""
     nodes = tree({"many": list(range(5000)), "after": 1, "long": "x" * 100_000})
     assert (2, "", "more", f"{5000 - MOST_CHILDREN:,} more") in nodes
     assert (1, "after", "number", "1") in nodes
@@ -79,7 +80,7 @@ def test_a_tree_is_bounded() -> None:
 
 
 def test_differences() -> None:
-    """Two values differ in the fields that are other, gone or new, by path."""
+    """The differences between two values are the fields that changed, are gone or are new, by path."""
     before = {"n": 1, "same": [1, 2], "items": [{"sku": "A"}, {"sku": "B"}], "gone": None, "t": "1"}
     after = {"n": 2, "same": [1, 2], "items": [{"sku": "A"}, {"sku": "C"}], "new": {"x": 0}, "t": 1}
     found, more = differences(before, after)
@@ -98,7 +99,7 @@ def test_differences() -> None:
 
 
 def test_hex() -> None:
-    """Each line has its place, sixteen bytes, and those in ASCII."""
+    """Each line has its offset, sixteen bytes in hex, and the same bytes in ASCII."""
     assert hex_lines(b"") == ""
     lines = hex_lines(bytes(range(60, 78))).split("\n")
     assert lines[0] == ("00000000  3c 3d 3e 3f 40 41 42 43  44 45 46 47 48 49 4a 4b  <=>?@ABCDEFGHIJK")
@@ -116,7 +117,8 @@ values = st.recursive(
 
 @given(values, values)
 def test_any_value(one: Any, other: Any) -> None:
-    """Any value has a tree that a browser can get, and any two values have differences; none with itself."""
+    """Any value has a tree, and any two values have differences, that can be sent to a browser. A value does
+    not differ from itself."""
     assert json.dumps(tree(one), ensure_ascii=False).encode()
     assert json.dumps(differences(one, other)[0], ensure_ascii=False).encode()
     assert differences(one, one) == ([], 0)
@@ -125,6 +127,6 @@ def test_any_value(one: Any, other: Any) -> None:
 @given(st.binary(max_size=200))
 @pytest.mark.parametrize("decoder", ["json", "auto", "msgpack"])
 def test_any_payload(decoder: str, payload: bytes) -> None:
-    """Any bytes are shown, whatever they were taken for."""
+    """Any bytes can be shown as a tree and in hex, whatever format was recognised."""
     json.dumps(tree(content(payload, decoder).value))
     assert len(hex_lines(payload).splitlines()) == -(-len(payload) // 16)

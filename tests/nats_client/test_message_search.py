@@ -48,14 +48,15 @@ async def fill(nc: Any) -> None:
 
 
 def ended(search: Search) -> list[int]:
-    """The sequences that a search has found in the end."""
+    """Wait until a search has ended; return the sequences it has found."""
     until(lambda: search.status != "under way", 60)
     assert search.error is None
     return [message.seq for message in search.found]
 
 
 def test_finds_each_once(client: Client) -> None:
-    """Each message with the text is found once, in order, whatever its case; the rest was scanned."""
+    """Each message with the text is found once, in order, whatever the text's case, and all messages are
+    scanned."""
     search = client.search("S", "nEEDLE")
     assert ended(search) == list(range(1000, COUNT + 1, 1000))
     assert (search.status, search.progress, search.scanned) == ("done", 1.0, COUNT)
@@ -64,7 +65,7 @@ def test_finds_each_once(client: Client) -> None:
 
 
 def test_a_stretch(client: Client) -> None:
-    """A search from one time to another has the messages of that stretch, without its end."""
+    """A search from one time to another finds the messages of that stretch, without its end."""
     moments = {seq: pd.Timestamp(client.stored_message("S", seq).stored, tz="UTC") for seq in (4000, 9000)}
     start, end = (moment.floor("ms") for moment in moments.values())
     found = ended(client.search("S", "needle", start=start.to_pydatetime(), end=end.to_pydatetime()))
@@ -75,7 +76,8 @@ def test_a_stretch(client: Client) -> None:
 
 
 def test_with_a_filter(client: Client) -> None:
-    """With an expression as in `where`, both must be true; it alone is a search, too."""
+    """With an expression as in `where`, a message must match both the text and the expression. An expression
+    alone is a search as well."""
     assert ended(client.search("S", "needle", where="n > 18000")) == [19000, 20000]
     assert ended(client.search("S", "", where="n BETWEEN 7 AND 9")) == [7, 8, 9]
     assert ended(client.search("S", "needle", "s.{a}.x", where="a = '1'")) == []
@@ -85,22 +87,22 @@ def test_with_a_filter(client: Client) -> None:
 
 @pytest.mark.parametrize("decoder", ["json", "auto"])
 def test_formats(client: Client, decoder: str) -> None:
-    """Text is found in the subject, in headers, and in payloads of any format, also where those are
-    compressed or escape it."""
+    """Text is found in subjects, in headers and in payloads of any format, even if they are compressed or
+    escape the text."""
     found = {message.subject for message in search_of(client, decoder).found}
     assert found == {"f.json", "f.msgpack", "f.gzip", "f.header", "f.zoë"}
     assert len(search_of(client, decoder).found) == 6
 
 
 def search_of(client: Client, decoder: str) -> Search:
-    """A search in the stream of several formats, at its end."""
+    """A search in the stream of several formats, after it has ended."""
     search = client.search("F", "zoë", decoder=decoder)
     ended(search)
     return search
 
 
 def test_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search that is stopped ends, and keeps what it found; another one goes on meanwhile."""
+    """A stopped search ends and keeps the messages it has found; another search goes on meanwhile."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
     search, other = client.search("S", "needle"), client.search("S", "needle")
     until(lambda: search.status and len(search.found) >= 2)
@@ -114,14 +116,14 @@ def test_stop(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def api_consumers(client: Client) -> int:
-    """Consumers of the stream once those of the searches are gone."""
+    """The number of consumers once those of the searches are gone."""
     until(lambda: not client._searches)
     until(lambda: not client.consumers().consumers)
     return len(client.consumers().consumers)
 
 
 def test_wait(client: Client) -> None:
-    """Whoever waits for a search waits until its end, or as long as they want."""
+    """wait() returns at the end of the search, or after its timeout."""
     search = client.search("S", "needle")
     assert search.wait(60)
     assert search.status == "done"
@@ -129,7 +131,7 @@ def test_wait(client: Client) -> None:
 
 
 def test_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search at which nobody looks any more ends by itself."""
+    """A search without a reader ends by itself."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
     monkeypatch.setattr(searching, "UNWATCHED", 0.0)
     search = client.search("S", "needle")
@@ -139,7 +141,8 @@ def test_left(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_full(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search ends once it has found enough, in messages or bytes, and says up to where it has scanned."""
+    """A search ends once it has found enough, in messages or bytes, and reports the sequence up to which it
+    has scanned."""
     monkeypatch.setattr(searching, "MOST_FOUND", 5)
     search = client.search("S", "needle")
     assert ended(search) == [1000, 2000, 3000, 4000, 5000]
@@ -151,7 +154,7 @@ def test_full(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
-    """A search of a work queue takes nothing from its workers."""
+    """Searching a work queue removes no message from it."""
     stream(server, "W", "w.>", retention="workqueue")
     worker(server, "W")
     publish(server, "w.a", *numbered(30, 1))
@@ -160,8 +163,8 @@ def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_what_cannot_be_searched(server: NatsServer, client: Client) -> None:
-    """An empty or overlong text, a stream that does not exist, and more searches than there may be are
-    errors."""
+    """An empty or overlong text and a stream that does not exist are errors. A search in an empty stream
+    finds nothing."""
     for wrong in ("", "x" * 2000):
         with pytest.raises(LookbackError, match="Search for a text of 1 to 1,000"):
             client.search("S", wrong)
@@ -173,7 +176,7 @@ def test_what_cannot_be_searched(server: NatsServer, client: Client) -> None:
 
 
 def test_not_permitted(tmp_path: Path) -> None:
-    """A login that may not create a consumer gets that as the search's error."""
+    """If the login may not create a consumer, the search fails with NotPermitted."""
     store = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     users = """
     accounts { A: { jetstream: enabled, users: [
@@ -191,7 +194,7 @@ def test_not_permitted(tmp_path: Path) -> None:
 
 
 def test_recreated_meanwhile(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search of a stream that is recreated meanwhile has messages of one of the two, never of both."""
+    """A search of a stream that is recreated meanwhile has messages of only one of the two streams."""
     monkeypatch.setattr(searching, "SLICE", 0.0)
     monkeypatch.setattr(searching, "AT_ONCE", 1)
     server.add_stream("R", ["r.>"])

@@ -1,4 +1,4 @@
-"""The newest messages of a feed, as they came."""
+"""The newest messages of a feed, as they were received."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from tests.waiting import until
 
 
 def test_newest_messages(tmp_path: Path) -> None:
-    """A feed keeps its newest messages, newest first, also those that are no rows, long ones cut; and forgets
-    those that the stream no longer holds."""
+    """A feed keeps its newest messages, newest first, including malformed ones; long payloads are cut.
+    Messages that the stream no longer holds are removed."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *[b"%d" % i for i in range(MOST_MESSAGES)])
@@ -40,8 +40,8 @@ REPEATED = (
 
 
 def test_repeated_headers(server: NatsServer, client: Client) -> None:
-    """All values of a header that one message repeats are read, in order, from a consumer and by sequence, in
-    a column and in the messages; of NATS' own the first, as the server does."""
+    """All values of a header that one message repeats are read in order, with a consumer and by sequence, in
+    a column and in the messages. Of NATS's own headers the first value counts, as it does for the server."""
     stream(server, "Q", "q.>", retention="workqueue")
 
     async def send(nc: Any) -> None:

@@ -1,4 +1,4 @@
-"""One message from the wire, and the end of a task of nats-py: nobody is left with a deaf connection."""
+"""Neither a malformed message nor the end of a nats-py task leaves a connection that receives nothing."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ BLOCKS = (
     b"NATS/1.0\r\n" + b"A: b\r\n" * 9_000 + b"\r\n",
     b"\x00" * 12,
 )
-"""Header blocks that the server passes on as they come."""
+"""Header blocks that the server forwards unchanged."""
 
 
 def hpub(subject: bytes, block: bytes, payload: bytes, reply: bytes = b"") -> bytes:
@@ -47,7 +47,7 @@ def hpub(subject: bytes, block: bytes, payload: bytes, reply: bytes = b"") -> by
 
 
 def send(server: NatsServer, *frames: bytes) -> None:
-    """Send frames to the server as they are, and wait until it has worked on them."""
+    """Send raw frames to the server, and wait until it has processed them."""
     with socket.create_connection((server.host, server.port)) as raw:
         raw.recv(4096)
         raw.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n' + b"".join(frames) + b"PING\r\n")
@@ -61,8 +61,8 @@ def send(server: NatsServer, *frames: bytes) -> None:
 
 
 def test_no_block_of_headers_stops_a_feed(server: NatsServer, client: Client) -> None:
-    """Whatever stands in place of headers, streams and plain subjects show each payload, and what comes
-    after; no other feed notices."""
+    """Whatever a message has in place of headers, feeds of streams and of plain subjects show its payload and
+    later messages. No other feed is affected."""
     server.add_stream("OTHER", ["other.>"])
     stream, other, plain = client.feed("S"), client.feed("OTHER"), client.feed(None, "s.>")
     assert all(feed.wait(30) for feed in (stream, other, plain))
@@ -78,7 +78,7 @@ def test_no_block_of_headers_stops_a_feed(server: NatsServer, client: Client) ->
 
 
 def test_no_answer_stops_the_others(server: NatsServer, client: Client) -> None:
-    """A service that answers with headers nobody can read has answered; the connection goes on."""
+    """A reply with unreadable headers still answers its request, and the connection stays up."""
     with socket.create_connection((server.host, server.port)) as raw:
         raw.recv(4096)
         raw.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB svc 1\r\nPING\r\n')
@@ -101,7 +101,7 @@ async def _ask(client: Client) -> bytes:
 
 
 def test_programs_answer_after_any_request(server: NatsServer) -> None:
-    """A service of ours goes on after requests, and a $SRV.PING, whose headers nobody can read."""
+    """A service of ours keeps working after requests, and a $SRV.PING, with unreadable headers."""
 
     async def work() -> None:
         connected = await program.connect(Settings(url=server.url), "x", logging.getLogger("x"))
@@ -131,8 +131,8 @@ def test_programs_answer_after_any_request(server: NatsServer) -> None:
 
 @pytest.mark.parametrize("task", ["_reading_task", "_flusher_task", "_ping_interval_task"])
 def test_end_of_a_task_is_a_lost_connection(server: NatsServer, client: Client, task: str) -> None:
-    """Whichever task of nats-py ends, for any reason, the connection is recreated, what waits gets the error,
-    and a feed of plain subjects has an interruption."""
+    """Whichever task of nats-py ends, the connection is recreated, and waiting requests fail with
+    ConnectionError. A feed of plain subjects has a gap."""
     feed = client.feed(None, "s.>")
     assert feed.wait(30)
     first = client._connection._nats
@@ -153,8 +153,8 @@ async def _never_answered(client: Client) -> None:
 
 
 def test_gaps_enclose_what_is_lost(server: NatsServer, client: Client) -> None:
-    """Of what is published without a pause while the reader ends again and again, each message is a row or
-    was published in a gap that is reported."""
+    """If the reading task ends repeatedly while messages are published without a pause, each message is a row
+    or was published within a reported gap."""
     feed = client.feed(None, "s.>", look_back="PT10M")
     assert feed.wait(30)
     sent: list[int] = []
@@ -181,7 +181,7 @@ def test_gaps_enclose_what_is_lost(server: NatsServer, client: Client) -> None:
     assert [at for at in lost if not any(gap.start <= at <= gap.end for gap in gaps)] == []
 
 
-# -- a server of our own, that says whatever it likes ------------------------------------------------------
+# -- a server of our own that sends arbitrary bytes --------------------------------------------------------
 
 INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"headers":true}\r\n'
 
@@ -190,7 +190,7 @@ INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"headers
 async def talking(
     say: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[Connection]:
-    """A connection to a server that greets as NATS does and then does as `say` does."""
+    """A connection to a server that greets as NATS does and then runs `say`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -222,7 +222,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def test_late_pong(caplog: pytest.LogCaptureFixture) -> None:
-    """A PONG for a flush that was given up ends nothing, and is not taken for that of the next flush."""
+    """A late PONG, for a flush that timed out, raises nothing and is not taken for that of the next flush."""
 
     async def work() -> None:
         go = asyncio.Event()
@@ -247,8 +247,8 @@ def test_late_pong(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("kind", [SafeNatsPy, NatsPy])
 def test_flush_comes_after_what_was_sent(kind: type[SafeNatsPy | NatsPy]) -> None:
-    """The PING of a flush follows the commands before it, so that they are in effect when the PONG arrives,
-    in the product and in the programs of these tests. With nats-py alone it precedes them."""
+    """A flush sends its PING after the commands before it, so that they are in effect when the PONG arrives.
+    This holds for our client and for the clients of these tests; nats-py alone sends the PING first."""
 
     async def work() -> None:
         received: list[bytes] = []
@@ -299,8 +299,8 @@ def test_flush_comes_after_what_was_sent(kind: type[SafeNatsPy | NatsPy]) -> Non
     )
 )
 def test_whatever_the_server_says(said: bytes) -> None:
-    """After any bytes from the server, a connection that is reported as alive hears; any other is made
-    anew."""
+    """After any bytes from the server, a connection that is reported as alive still receives messages; any
+    other connection is recreated."""
 
     async def work() -> None:
         sent = False
@@ -327,7 +327,7 @@ def test_whatever_the_server_says(said: bytes) -> None:
 
 
 def test_callback_that_fails(server: NatsServer) -> None:
-    """A program whose own callback fails when the connection is lost gets it back all the same."""
+    """If a program's own callback fails when the connection is lost, the connection is still restored."""
 
     async def work() -> None:
         def fails() -> None:
@@ -346,6 +346,6 @@ def test_callback_that_fails(server: NatsServer) -> None:
 
 
 def test_a_client_that_cannot_start() -> None:
-    """What ends the thread before there is a connection is raised where the client was made."""
+    """An error that ends the client's thread before it connects is raised where the client is created."""
     with pytest.raises(AttributeError):
         Client(object())  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Between the feed and its server: a wire that is cut, or bad.
+"""A network between a feed and its server that is cut or unreliable.
 
-Slow, because the wire is cut for longer than anything waits for an answer.
+Slow, because the network is cut for longer than any request waits for a reply.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ from tests.running import ROOT
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_network(scenario: str) -> None:
-    """Each scenario of tests/network.py, in namespaces of its own."""
+    """Each scenario of tests/network.py succeeds, in network namespaces of its own."""
     ran = subprocess.run(
         ["unshare", "-Urn", sys.executable, "-m", "tests.network", scenario],
         cwd=ROOT,
