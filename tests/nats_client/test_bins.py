@@ -83,8 +83,8 @@ def model(rows: list[tuple[int, str, float]], oldest: int) -> Cells:
     )
 )
 def test_panels_have_the_lines_of_their_rows(batches: list[list[tuple[str, str, int]]]) -> None:
-    """With a facet, each pair of facet and line in a row is a series of its own, named after both, also in
-    the finer bins. Rows without one of the two belong to no series."""
+    """With a facet, each pair of facet and line (or field) in a row is a series of its own, named after both,
+    also in the finer bins. Rows without one of the two belong to no series."""
     window, bins = Window(), Bins(("v",), "line", LOOK_BACK, facet="panel")
     only = Bins(("v",), None, LOOK_BACK, facet="panel")
     expected: dict[str, set[int]] = defaultdict(set)
@@ -208,8 +208,8 @@ def test_large_counters_keep_their_steps() -> None:
 def test_the_others_are_the_extremes_of_all_that_are_not_drawn(
     refreshes: list[list[tuple[int, str, float]]], most: int
 ) -> None:
-    """Whatever rows arrive, a drawn series has the minimum and maximum of its own rows, and the band of
-    others those of all series that are not drawn."""
+    """Whatever rows arrive, each bin of a drawn series has the minimum and maximum of its own rows. The band
+    of others has those of all series that are not drawn."""
     window, bins, browser = Window(), Bins(("value",), "_subject", LOOK_BACK, most=most), Browser()
     everything: list[tuple[int, str, float]] = []
     since = 0

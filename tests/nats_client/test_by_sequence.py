@@ -31,7 +31,7 @@ def opened(client: Client, name: str, subject: str | None = None) -> Feed:
 
 
 def values(feed: Feed | NamedFeed) -> list[int]:
-    """The numbers that the feed's rows carry."""
+    """The values of `n` in the feed's rows."""
     rows = feed.snapshot()
     return [int(value) for value in rows.numbers("n")] if "n" in rows.columns else []
 
@@ -226,8 +226,8 @@ def test_recreated(server: NatsServer, client: Client) -> None:
 
 
 def test_retention_changed(server: NatsServer, client: Client) -> None:
-    """If a stream's retention changes to interest, the feed drops its consumer and reads by sequence. Once it
-    is limits again, the feed uses a consumer again. No message is lost."""
+    """If a stream's retention changes to interest, the feed continues by sequence and without a consumer.
+    Once it is limits again, the feed uses a consumer again. No message is lost."""
     stream(server, "S2", "s2.>")
     worker(server, "S2")
     publish(server, "s2.a", *numbered(5))

@@ -95,8 +95,8 @@ def test_columns_that_nobody_has_any_more_make_room() -> None:
 
 def test_texts_are_read_as_numbers_where_numbers_are_wanted() -> None:
     """A column of numbers written as text, or of "on" and "off", has the type text and can be read as
-    numbers. Its other texts, such as a first "unavailable", are then missing values. Ids made of digits keep
-    their text."""
+    numbers. Its other texts, such as a first "unavailable", are then missing values, and a column without any
+    number raises ColumnError. Ids made of digits keep their text."""
     first = b'{"v": "unavailable", "on": "off", "w": "x", "id": "17"}'
     payloads = [first, b'{"v": "21.5", "on": "ON", "w": "y"}']
     rows = window_of(payloads, 1).snapshot()

@@ -28,7 +28,7 @@ HOUR = 3600
 
 
 def connect_error(**settings: str | bool) -> ConnectionFailed | SettingsError:
-    """The error of a client that cannot connect with these settings, checked to show no secret."""
+    """Return the error of a client that cannot connect with these settings; check that it shows no secret."""
     with Client(Settings.load(settings, {})) as client:
         client.wait(30)
         assert client.state.status == "connecting"

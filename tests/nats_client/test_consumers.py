@@ -220,7 +220,7 @@ def test_cluster(tmp_path: Path) -> None:
             def seen() -> Consumers | None:
                 try:
                     return client.consumers()
-                except RequestFailed:  # where the node was the cluster's leader, for as long as there is none
+                except RequestFailed:  # if the node was the cluster's leader, until another one is elected
                     return None
 
             def rest() -> bool:

@@ -229,7 +229,7 @@ PARTS = [
 @settings(max_examples=300)
 @given(st.lists(st.sampled_from(WHOLE + PARTS) | st.text('{}[]",:1a \n', max_size=8), min_size=1, max_size=6))
 def test_read_in_one_go_as_one_by_one(texts: list[str]) -> None:
-    """Payloads decoded together give the same rows and malformed count as with each decoded alone."""
+    """Payloads decoded together give the same rows and malformed count as each decoded alone."""
     payloads = [text.encode() for text in texts]
     together, malformed = frame(*payloads)
     with pytest.MonkeyPatch.context() as patch:

@@ -150,7 +150,7 @@ def test_other_formats_and_the_archive() -> None:
 
 def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """An array with too many elements, or with fields repeated too often, is counted as one malformed
-    message. A long text is cut only once."""
+    message. A long text around the array is cut once and shared by all rows."""
     text = "x" * 10_000
     found = elements_at({"t": text, "r": [1, 2]}, ["r"])
     assert len(found[0]["t"]) == LONGEST_TEXT

@@ -110,7 +110,7 @@ def test_the_order_of_subjects_does_not_matter(tokens: list[list[str]], chance: 
         before = [found.names[code] for code in found.codes.tolist()]
         changed = found.add(subjects, count)
         after = [found.names[code] for code in found.codes.tolist()]
-        # Without a change, a number stands for the same pattern or a wider one with the same subjects.
+        # Without a change, a code stands for the same pattern, or for a wider one with the same subjects.
         assert changed or len(set(zip(before, after, strict=False))) == len(set(before))
     assert {
         one: found.names[code] for one, code in zip(subjects, found.codes.tolist(), strict=True)
@@ -290,7 +290,8 @@ def test_many_fields_and_values_are_bounded() -> None:
 
 
 def test_a_live_stream(client: Client, server: NatsServer) -> None:
-    """On a live feed, a text among numbers is reported as it arrives, and the bytes of the report count."""
+    """On a live feed, a text among numbers is reported as it arrives, and the size of the courses is
+    counted."""
     server.add_stream("ORDERS", ["orders.>"])
     server.publish("orders.eu", *(json.dumps({"ms": i}).encode() for i in range(300)))
     feed = client.feed("ORDERS", look_back=LOOK_BACK)

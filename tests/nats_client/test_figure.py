@@ -166,15 +166,15 @@ def test_update_costs_what_is_new(over: pd.Timedelta | None) -> None:
     ],
 )
 def test_mistakes_are_named(wrong: dict[str, object], said: str) -> None:
-    """Arguments that are not possible together raise an error that names them."""
+    """An unknown `how`, `only` without `by`, and durations longer than the look-back raise an error that says
+    so."""
     how = wrong.pop("how", "newest")
     with pytest.raises(LookbackError, match=said):
         Figure("v", how, LOOK_BACK, **wrong)  # type: ignore[arg-type]
 
 
 def test_newest_rows_of_many_late_ones() -> None:
-    """The newest rows by their own time are the last of all rows in order of time, even if many arrived
-    late."""
+    """The last n rows of a frame are its newest by their own time, even if many rows arrived late."""
     random = np.random.default_rng(1)
     times = START + random.integers(0, 50, 1000) * SECOND
     received = START + np.arange(1000)

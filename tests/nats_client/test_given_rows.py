@@ -22,8 +22,8 @@ def given(*times: pd.Timestamp) -> GivenRows:
 )
 @pytest.mark.parametrize("start", [DAY_AGO, DAY_AGO + pd.Timedelta(days=30)], ids=["past", "ahead"])
 def test_old_rows_are_all_shown(start: pd.Timestamp, lengths: list[float]) -> None:
-    """Rows far in the past or the future lie within the time shown, with some margin on both sides, and *now*
-    does not move."""
+    """Rows far in the past or the future lie within the time shown, with some margin on both sides. The
+    chart's end does not move."""
     rows = given(*(start + pd.Timedelta(seconds=each) for each in lengths))
     now = rows.now()
     assert rows.key.end == now == rows.now()

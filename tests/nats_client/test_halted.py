@@ -1,6 +1,6 @@
 """A stretch whose readers have stopped loading it costs nothing, reports what it holds, and can be resumed.
 
-Slow, because it waits to see that nothing is loaded.
+Slow, because it has to be seen that nothing is loaded for a while.
 """
 
 import asyncio
@@ -129,8 +129,8 @@ def test_stopped_and_resumed(known: NatsServer, wire: Wire, client: Client) -> N
 
 
 def test_two_readers(known: NatsServer, wire: Wire, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If one reader stops, the stretch loads on for the other. Once the other stops as well, or has left, the
-    stretch halts. A third reader who wants it resumes it."""
+    """If one reader stops, the stretch continues to load for the other. Once the other stops as well, or has
+    left, the stretch halts. A third reader who wants it resumes it."""
     feed = loading(client, known)
     feed.want("one")
     feed.want("other")

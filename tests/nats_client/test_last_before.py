@@ -21,7 +21,7 @@ NOT_READ = "values before the look-back not read"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with two messages of each of some subjects, of which the second is large."""
+    """A nats-server with two messages per subject, of which the second is large."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"], allow_direct=True))
         for payload in (b"1", bytes(LARGE)):

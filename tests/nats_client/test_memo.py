@@ -1,4 +1,4 @@
-"""The memo: what is computed once for all viewers of a feed."""
+"""The memo: values computed once for all viewers of a feed."""
 
 from concurrent.futures import ThreadPoolExecutor
 

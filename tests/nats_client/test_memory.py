@@ -41,7 +41,7 @@ class Rows:
         return self.window.nbytes
 
     def evict(self, holder: object) -> None:
-        """Empty the window, as a feed that is closed."""
+        """Record the eviction and empty the window."""
         assert holder is self
         self.evicted = True
         self.window.clear()
@@ -94,8 +94,8 @@ def test_the_unread_go_first() -> None:
 
 @pytest.mark.parametrize("grows", ["a feed", "the count"])
 def test_an_unread_result_is_closed_at_once(grows: str) -> None:
-    """A result without readers is closed while room is made for other holders, on whatever thread, and no
-    thread that grows or counts meanwhile blocks."""
+    """A result without readers is closed while room is made for other holders, on whatever thread. No thread
+    that grows or recounts meanwhile blocks."""
     memory = Memory(8 * MIB)
     results = [Result(Query(f"SELECT {n} AS x", (), {}), {}, memory=memory) for n in range(2)]
     for each in results:

@@ -222,7 +222,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def test_late_pong(caplog: pytest.LogCaptureFixture) -> None:
-    """A late PONG, for a flush that timed out, raises nothing and is not taken for that of the next flush."""
+    """A late PONG, for a flush that timed out, does not end the connection, and is not taken for that of the
+    next flush."""
 
     async def work() -> None:
         go = asyncio.Event()

@@ -1,6 +1,6 @@
 """A network between a feed and its server that is cut or unreliable.
 
-Slow, because the network is cut for longer than any request waits for a reply.
+Slow, because the wire is cut for longer than anything waits for an answer.
 """
 
 import subprocess
