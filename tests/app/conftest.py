@@ -1,4 +1,4 @@
-"""What the tests of pages share."""
+"""Fixtures shared by the tests of pages."""
 
 import shutil
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ OWN_SESSIONS = {
 
 @pytest.fixture(autouse=True)
 def beside_a_second_viewer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each page that a browser opens has a second viewer, who has to be answered to the end."""
+    """Open a second viewer of each page that a browser opens; that viewer's runs must finish too."""
     if request.path.name in OWN_SESSIONS:
         yield
         return
@@ -57,8 +57,8 @@ def beside_a_second_viewer(request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 @pytest.fixture
 def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Opens the frame with a page of the given source or file, and the given query, on the `server` of the
-    module that asks. `blocked`: without the tab's own websocket, so that data comes with the elements."""
+    """Open the frame with a page of the given source or file, and the given query, on the module's `server`.
+    `blocked`: without the tab's own websocket, so that data arrives with the elements."""
 
     placed: set[Path] = set()
 
@@ -72,7 +72,7 @@ def open_page(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             file.write_text(source)
         monkeypatch.setattr("components.pages.FOLDER", tmp_path)
-        monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # the page is newer
+        monkeypatch.setattr("components.pages._listing", (tmp_path, 0.0, {}))  # forget pages of before
         app = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
         app.session_state["_blocked"] = blocked
         for name, value in query.items():
@@ -94,7 +94,7 @@ def whole_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def stage(whole_stage: Stage) -> Iterator[Stage]:
-    """The app behind a sign-in; each test has its own people."""
+    """The app behind a sign-in; each test adds its own people, who are removed after it."""
     yield whole_stage
     for person in list(whole_stage.people):
         whole_stage.without(person)

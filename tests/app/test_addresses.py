@@ -1,4 +1,4 @@
-"""Addresses made up by somebody hostile: a clear sentence for the viewer, nothing for NATS.
+"""Hostile addresses: the viewer gets a clear sentence, and nothing reaches NATS.
 
 Slow, because some hundred addresses are opened, and each has to be answered.
 """
@@ -65,13 +65,13 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def monitor() -> int:
-    """The port on which the nats-server tells of its connections."""
+    """The port of the nats-server's monitoring endpoint."""
     return free_port()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, monitor: int) -> Iterator[NatsServer]:
-    """A nats-server with a stream, a bucket, runs, and a stream that keeps what no page may publish."""
+    """A nats-server with a stream, a bucket, runs, and a stream on whose subjects no page may publish."""
     with running_server(tmp_path_factory.mktemp("nats"), f"http: 127.0.0.1:{monitor}") as server:
         for name, subjects in {"S": "s.>", "WORKFLOWS": "workflow.>", "UNTOUCHED": "hacked.>"}.items():
             server.add_stream(name, [subjects])
@@ -94,7 +94,7 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 class Visit:
-    """What one run of a page draws, over the websocket as a browser does it."""
+    """The elements of one run of a page, received over the websocket as a browser does."""
 
     def __init__(self) -> None:
         self.mistakes: list[str] = []
@@ -102,7 +102,7 @@ class Visit:
         self.status = ""
 
     def see(self, message: ForwardMsg) -> None:
-        """Take one message in."""
+        """Record one message."""
         if message.WhichOneof("type") != "delta" or message.delta.WhichOneof("type") != "new_element":
             return
         element = message.delta.new_element
@@ -138,14 +138,14 @@ async def visit(url: str, page: str, **query: str) -> Visit:
 
 
 def connections(monitor: int) -> set[int]:
-    """The numbers that the nats-server gave to the connections it has."""
+    """The ids (`cid`) of the nats-server's connections."""
     with urllib.request.urlopen(f"http://127.0.0.1:{monitor}/connz", timeout=30) as answer:
         return {each["cid"] for each in json.load(answer)["connections"]}
 
 
 def test_hostile_addresses(running: App, server: NatsServer, monitor: int) -> None:
-    """Whatever an address says in whichever parameter, the page has no mistake to show, the shared connection
-    stays, no message is sent that was not meant, and nothing is changed in the server."""
+    """Whatever the value of any parameter in an address, no page fails and the shared connection stays open.
+    No message is published on a hostile subject, and nothing changes in the server."""
 
     async def state(nc: Any) -> dict[str, int]:
         streams = await nc.jetstream().streams_info()

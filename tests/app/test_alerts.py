@@ -55,8 +55,8 @@ def say(server: NatsServer, subject: str, *numbers: float) -> None:
 
 
 def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link opens the page "Alerts" with its limit; what is above or outside is said and listed, of a field
-    or an expression; what is no limit is an error."""
+    """A link opens the page "Alerts" with its limit. The page lists the series above or outside the limit,
+    for a field and for an expression. An invalid limit is an error."""
     say(server, "s.busy", 40, 95, 97)
     monkeypatch.setenv("NATS_URL", server.url)
     try:
@@ -64,7 +64,7 @@ def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         page.query_params.update({"limit": "60", "field": "n"})
         page.run()
         own_tab = page.session_state["_live_tab"]
-        own_tab.blocked = True  # so that the list travels with the page
+        own_tab.blocked = True  # so that the list arrives with the page
         page.run()
         assert not page.exception
         labels = ["Stream", "Subjects", "Field", "By", "Limit"]
@@ -83,15 +83,15 @@ def test_page(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         assert content["h0"] == [True, "2 of 3 series are outside 'limit' (30 to 96) now."]
         page = AppTest.from_file(str(ROOT / "pages" / "alerts.py"), default_timeout=30)
         page.query_params.update({"limit": "many", "field": "n"})
-        assert page.run().exception  # the frame draws it
+        assert page.run().exception  # the frame shows it to the viewer
     finally:
         st.cache_data.clear()
         st.cache_resource.clear()
 
 
 def test_no_silence_while_disconnected(server: NatsServer) -> None:
-    """While the server is away nobody knows who is silent: what was known stays, and after it is back the
-    list says how long it was."""
+    """While the server is away, no series counts as silent. Once the server is back and a series has sent
+    nothing for long enough, the list reports its silence."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S", look_back="PT5M")
         assert feed.wait(30)
@@ -109,8 +109,8 @@ def test_no_silence_while_disconnected(server: NatsServer) -> None:
 
 
 def test_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
-    """A value that rises above the threshold gets a mark and a row without a reload; a changed threshold
-    moves the line and keeps the zoom; names with markup in them are shown to the letter."""
+    """A value that rises above the threshold gets a mark and a row without a reload. A changed threshold
+    moves the line and keeps the zoom. Markup in names is shown as plain text."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "overview.py").write_text(PAGE)
     bad: list[str] = []
@@ -133,7 +133,7 @@ def test_in_a_browser(server: NatsServer, tmp_path: Path) -> None:
         expect(words).to_contain_text(
             f"Nothing crossed '<b>hot</b> *{MARKUP}*' (50 %) in the last 5 minutes."
         )
-        # 50 is one data range from 10 to 30 above: the axis makes room.
+        # 50 is one data range above the values, which are 10 to 30: the axis is extended.
         until(lambda: chart.evaluate(LINES) == [50])
         assert chart.evaluate("el => el._fullLayout.yaxis.range[1]") > 50
         assert chart.evaluate(MARKS) == []
@@ -181,8 +181,8 @@ def zoom(tab: Page) -> None:
 
 
 def test_limit_from_a_bucket(server: NatsServer, tmp_path: Path) -> None:
-    """A limit that is kept in a bucket is a line in the chart, moves when the bucket changes, and goes with
-    its key."""
+    """A limit kept in a bucket is a line in the chart. The line moves when the value changes, and disappears
+    when its key is deleted."""
 
     async def put(nc: Any, value: bytes | None) -> None:
         bucket = await nc.jetstream().key_value("limits")

@@ -34,7 +34,7 @@ def history(server: NatsServer, folder: Path) -> Iterator[None]:
 
 
 def archived(server: NatsServer) -> int:
-    """Messages in the archive; 0 while nobody answers."""
+    """The number of messages in the archive; 0 while the history service does not reply."""
 
     async def ask(nc: Any) -> int:
         answer = await nc.request("history.tables", b"", timeout=5)
@@ -48,8 +48,8 @@ def archived(server: NatsServer) -> int:
 
 
 def test_one_time_line(tmp_path: Path) -> None:
-    """What the stream has let go of is in the chart beside what it holds, and the page says what is missing
-    while the archive does not answer."""
+    """A chart shows the messages that have left the stream beside those it still holds. While the archive
+    does not reply, the page names the missing part."""
     with running_server(tmp_path / "nats") as server:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *(json.dumps({"n": n}).encode() for n in range(300)))

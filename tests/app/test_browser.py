@@ -40,7 +40,7 @@ def newest(tab: Page) -> float:
 
 
 def test_points_arrive(demo: App, tab: Page) -> None:
-    """The overview shows the demo as the demo, and its charts grow."""
+    """The overview labels the embedded demo as a demo, and its charts grow."""
     tab.goto(demo.url)
     expect(tab.locator(".lb-word")).to_have_text("Live", timeout=30_000)
     expect(tab.locator(".lb-status")).to_contain_text("embedded demo")
@@ -50,7 +50,7 @@ def test_points_arrive(demo: App, tab: Page) -> None:
 
 
 def test_zoom_holds(demo: App, tab: Page) -> None:
-    """A zoomed chart stays zoomed while refreshes bring new points, and a double click lets go of it."""
+    """A zoomed chart stays zoomed while refreshes bring new points; a double click resets the zoom."""
     tab.goto(f"{demo.url}/explore")
     until(lambda: newest(tab) > 0, 30)
     chart = tab.locator(CHART).first
@@ -72,7 +72,7 @@ def test_zoom_holds(demo: App, tab: Page) -> None:
 
 
 def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
-    """What a viewer chooses is in the address, and a link with it opens the same view."""
+    """A viewer's choices are in the address, and a link with them opens the same view."""
     tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*&last=PT1M&refresh=Paused")
     expect(tab.locator(".lb-word")).to_have_text("Paused", timeout=30_000)
     expect(tab.locator(".lb-status")).to_contain_text("1 minute")
@@ -80,8 +80,8 @@ def test_choices_live_in_the_address(demo: App, tab: Page) -> None:
 
 
 def test_downloads(demo: App, tab: Page) -> None:
-    """The rows come as CSV and as Parquet, with times in UTC, subjects and values, also by a link that was
-    read some refreshes ago, while others look on."""
+    """The rows can be downloaded as CSV and as Parquet, with times in UTC, subjects and values. A link read
+    some refreshes ago still works, also while another viewer has the page open."""
     other = tab.context.new_page()
     other.goto(f"{demo.url}/explore")
     tab.goto(f"{demo.url}/explore?subjects=metrics.cpu.*")
@@ -109,7 +109,7 @@ def test_downloads(demo: App, tab: Page) -> None:
 
 @pytest.mark.parametrize("place", ["", "/explore", "/explore/", "/somewhere/else"])
 def test_unknown_download(demo: App, place: str) -> None:
-    """A link that is not one of this process is reported in a sentence, wherever the page stands."""
+    """A link that this process did not issue gets a 404 and a sentence, whatever the path of the page."""
     with pytest.raises(urllib.error.HTTPError, match="404") as refused:
         urllib.request.urlopen(f"{demo.url}{place}/lookback/rows/{'x' * 32}/METRICS.csv")
     with refused.value as answer:
@@ -117,7 +117,7 @@ def test_unknown_download(demo: App, place: str) -> None:
 
 
 def test_the_viewers_own_time_zone(demo: App, tab: Page) -> None:
-    """The chart's axis and the table's times are the viewer's, and the clock says which zone that is."""
+    """The chart's axis and the clock use the time zone of the viewer's browser, and the clock names it."""
     tab.goto(f"{demo.url}/explore")
     until(lambda: newest(tab) > 0, 30)
     tab.locator(".st-key-page-clock").get_by_role("button").first.click()
@@ -140,7 +140,8 @@ def test_hidden_series_stay_hidden(demo: App, tab: Page) -> None:
 
 
 def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
-    """When the server is killed the page says so and keeps its data; when it is back, so is the page."""
+    """When the server is killed, the page says so and keeps its rows; when it is back, the page is live
+    again."""
     with running_server(tmp_path / "nats") as server, app(tmp_path, NATS_URL=server.url) as running:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *(json.dumps({"value": i}).encode() for i in range(20)))
@@ -159,7 +160,8 @@ def test_server_goes_and_comes(tmp_path: Path, tab: Page) -> None:
 
 
 def test_app_starts_before_its_server(tmp_path: Path, tab: Page) -> None:
-    """A server that is not there yet is reported, and the page comes alive by itself when it is."""
+    """A server that is not running yet is reported, and the page becomes live without a reload once it
+    runs."""
     with running_server(tmp_path / "nats") as server:
         server.add_stream("S", ["s.>"])
         server.kill()
@@ -180,8 +182,8 @@ def publish(server: NatsServer, count: int) -> None:
 
 
 def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
-    """An edited page, a new page and an edited file of nats_client/ take effect by themselves, and leave no
-    second consumer and no second thread behind."""
+    """An edited page, a new page and an edited file of nats_client/ take effect without a restart. No second
+    consumer and no extra threads are left behind."""
     root = tmp_path / "checkout"
     unwanted = shutil.ignore_patterns("__pycache__", "secrets.toml")
     for room in ("components", "nats_client", "services", "static", "pages", ".streamlit"):
@@ -212,7 +214,7 @@ def test_edits_take_effect_and_leave_nothing(tmp_path: Path, tab: Page) -> None:
             publish(server, 1)
             expect(tab.locator("body")).to_contain_text(f"{count} third", timeout=30_000)
         until(lambda: len(consumer_names(server)) == 1)
-        # The web server's own pool of threads breathes; a thread left behind by each edit would be six.
+        # The web server's own pool of threads varies in size; one thread left by each edit would add six.
         until(lambda: process.num_threads() <= threads + 3)
         tab.goto("about:blank")
 

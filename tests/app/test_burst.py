@@ -18,7 +18,7 @@ from tests.running import app
 MESSAGES = 1_000_000
 VIEWERS = 30
 CEILING = 512 * 1024 * 1024
-"""Bytes that a feed holds at most, if nothing else is said."""
+"""The default ceiling of a feed, in bytes."""
 PAGE = '''"""Burst."""
 import json, pathlib
 from components import line_chart, live, newest_rows
@@ -34,7 +34,7 @@ pathlib.Path({file!r}).write_text(json.dumps(result))
 
 
 async def publish(url: str) -> None:
-    """As fast as the stream takes them: every thousandth waits for its acknowledgement."""
+    """Publish at full speed: only every thousandth message waits for its acknowledgement."""
     nc = await connect_nats(url)
     js = nc.jetstream(timeout=30)
     for n in range(MESSAGES):
@@ -47,7 +47,8 @@ async def publish(url: str) -> None:
 
 
 def test_burst(tmp_path: Path) -> None:
-    """Every message becomes a row, in order; memory keeps its ceiling; every viewer is served throughout."""
+    """Every message becomes a row, in order, and memory stays below its ceiling. Every viewer gets refreshes
+    throughout."""
     file = tmp_path / "told.json"
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "burst.py").write_text(PAGE.format(file=str(file)))
@@ -63,7 +64,7 @@ def test_burst(tmp_path: Path) -> None:
                     before = process.memory_info().rss
                     began = time.monotonic()
                     publishing = asyncio.create_task(asyncio.to_thread(asyncio.run, publish(server.url)))
-                    # Kept when it is right: a slow viewer's older figures may be written last.
+                    # `page` keeps the first complete result: a slow viewer may write an older one later.
                     while not publishing.done() or (page := _result(file))[0] < MESSAGES + 1:
                         assert time.monotonic() - began < 240, _result(file)
                         sizes.append(process.memory_info().rss - before)
@@ -81,7 +82,7 @@ def test_burst(tmp_path: Path) -> None:
 
 
 def _result(file: Path) -> list[Any]:
-    """What the page said last; a file may be read while it is written."""
+    """The result that the page wrote last; `[0]` if it is just being written."""
     try:
         return list(json.loads(file.read_text()))
     except ValueError:

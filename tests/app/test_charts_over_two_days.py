@@ -1,4 +1,4 @@
-"""Charts at moments of two days whose content is known: their cells equal what plain Python works out.
+"""Charts at moments of two days whose content is known: their cells equal those computed in plain Python.
 
 Slow, because each moment draws all charts of two days, and one test decodes the archive again.
 """
@@ -73,18 +73,18 @@ STEP = 5 * SECOND
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
-    """A server with that stream, and its archive."""
+    """A server with the stream of the two days, and its archive."""
     with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
         yield server
 
 
 def opened(open_page: Open, moment: int, **when: str) -> AppTest:
-    """The page of charts at that moment, once its views have all their rows and what held before is read.
-    `when`: its clock, if it is not that of a stretch."""
+    """The page of charts at that moment, once its views have all their rows and the values held from before
+    are loaded. `when`: the clock in the address, if it is not a stretch that ends at the moment."""
     hour, hours = (len(between(moment - n * HOUR, moment)) for n in (1, 3))
     shown, query = f"{hour} {hour} {hours}", when or {"to": iso(moment)}
     page = open_page(CHARTS, blocked=True, **query)
-    until(lambda: page.text[-1].value == shown or not page.run())  # the archive's come later
+    until(lambda: page.text[-1].value == shown or not page.run())  # the archive's rows arrive later
     pages: list[AppTest] = []
 
     def read() -> bool:
@@ -106,7 +106,9 @@ def marks(shown: Shown) -> list[tuple[str, str, int, float]]:
 def crossed(
     series: dict[str, list[Line]], holds: Callable[[Line], bool], end: int, lasting: int = 0
 ) -> list[tuple[str, int, float]]:
-    """The series, the time (ms) and the value with which a condition began to hold, if that was seen."""
+    """The series, the time (ms) and the value at each moment at which a condition began to hold, for those
+    known to have held at least `lasting` ns. A condition that held from the first row on has no such
+    moment."""
     found: list[tuple[str, int, float]] = []
     for name, lines in series.items():
         values = {line.time: line.n for line in reversed(lines)}
@@ -118,7 +120,8 @@ def crossed(
 
 
 def counted(known: list[Line], step: int, start: int, end: int, of: Callable[[Line], Any]) -> dict[int, Any]:
-    """How many messages say what in each interval that the look-back does not cut."""
+    """By number of interval: how many messages have each value of `of`. Intervals that the look-back cuts are
+    left out."""
     first, last = -(-start // step), (end - 1) // step
     found: dict[int, Counter[Any]] = {}
     for line in known:
@@ -128,7 +131,7 @@ def counted(known: list[Line], step: int, start: int, end: int, of: Callable[[Li
 
 
 def chart_cells(series: dict[str, list[Line]], end: int, known: list[Line]) -> dict[str, Cells]:
-    """The cells of each line chart of the page, worked out."""
+    """The cells that each line chart of the page must have."""
     merged = {"one": series.get("one", []), "others": [e for e in known if e.line != "one"]}
     hours = of_series(between(end - 3 * HOUR, end))
     return {
@@ -147,7 +150,7 @@ def columns(content: dict[str, Any]) -> dict[int, list[int]]:
 
 
 def columns_by_name(content: dict[str, Any]) -> dict[int, dict[str | None, int]]:
-    """The columns of counts(), with names for places, which depend on what came first."""
+    """The columns of counts(), by name. Places are not compared: they depend on the order of arrival."""
     names = {int(name[1:]): entry[0] for name, entry in content.items() if name[0] == "s"}
     return {
         number: {names[place]: count for place, count in enumerate(column[:-1]) if count}
@@ -156,7 +159,7 @@ def columns_by_name(content: dict[str, Any]) -> dict[int, dict[str | None, int]]
 
 
 def same_marks(shown: dict[str, Shown], series: dict[str, list[Line]], moment: int) -> None:
-    """Thresholds are marked where they began to hold, and nowhere else."""
+    """Thresholds are marked at each moment at which they began to hold, and nowhere else."""
     high = [("high", *mark) for mark in crossed(series, lambda line: line.n > 80, moment)]
     far = crossed(series, lambda line: not 10 <= line.n <= 90, moment, MINUTE)
     ends = [("far low" if value < 50 else "far high", name, since, value) for name, since, value in far]
@@ -165,7 +168,8 @@ def same_marks(shown: dict[str, Shown], series: dict[str, list[Line]], moment: i
 
 
 def same_held(shown: Shown, known: list[Line], start: int) -> None:
-    """Of values that hold, each bin has the newest, and each series what the stream has from before."""
+    """In a chart with steps, each bin has its newest value, and each series has its newest value from before
+    the look-back that the stream still holds."""
     newest = {(line.line, line.time // STEP): float(line.n) for line in by_time(known)}
     held = {
         (name[2:], number): value for name, bins in shown.newest.items() for number, value in bins.items()
@@ -179,7 +183,7 @@ def same_held(shown: Shown, known: list[Line], start: int) -> None:
 
 
 def same_counts(page: AppTest, known: list[Line], start: int, end: int) -> None:
-    """Counts and distributions are those of the intervals that the look-back does not cut."""
+    """Counts and distributions are those of the whole intervals within the look-back."""
     step = 5 * MINUTE
     (shown,) = contents(page, "counts")
     wanted = counted(known, step, start, end, lambda line: line.state)
@@ -198,13 +202,14 @@ def same_counts(page: AppTest, known: list[Line], start: int, end: int) -> None:
 
 
 def points(page: AppTest) -> list[tuple[float, float, str | None]]:
-    """Those of the scatter chart, with names for the numbers of groups, which depend on what came first."""
+    """The points of the scatter chart, with the names of their groups. Group numbers are not compared: they
+    depend on the order of arrival."""
     (shown,) = contents(page, "scatter")
     return list(zip(shown["x"], shown["y"], map(dict(shown["groups"]).get, shown["of"]), strict=True))
 
 
 def same_rows(page: AppTest, known: list[Line]) -> None:
-    """Points, log lines and marks are the rows."""
+    """The points, log lines and marks match the rows, in the same order."""
     assert points(page) == [(line.n, line.n**2 % 97, line.line) for line in known]
     (log,) = contents(page, "tail")
     assert [entry for name, entry in sorted(log.items()) if name[0] == "l"] == [
@@ -217,7 +222,7 @@ def same_rows(page: AppTest, known: list[Line]) -> None:
 
 
 def same_fields(page: AppTest, known: list[Line]) -> None:
-    """The table of fields has types, newest values and ends of these rows."""
+    """The table of fields has the types, newest values, minima and maxima of these rows."""
     (shown,) = contents(page, "field_list")
     numbers, newest = [line.n for line in known], by_time(known)[-1]
     stated = [line for line in by_time(known) if line.state]
@@ -233,13 +238,13 @@ def same_fields(page: AppTest, known: list[Line]) -> None:
 
 
 def mean(lines: list[Line]) -> float | None:
-    """Of their numbers."""
+    """The mean of the rows' numbers; None without rows."""
     return sum(line.n for line in lines) / len(lines) if lines else None
 
 
 def same_metric(page: AppTest, known: list[Line], end: int) -> None:
-    """The mean of the last twenty minutes, and of those before each step of its course. Where the clock was
-    set back, a message counts when it came: at the latest time before it."""
+    """The metric has the mean of the last twenty minutes, and its course those of the twenty minutes before
+    each step. Where the publisher's clock was set back, a message counts at the latest time before it."""
     (shown,) = contents(page, "metric")
     length = 20 * MINUTE
     came = list(accumulate([line.time for line in known], max))
@@ -257,7 +262,8 @@ def same_metric(page: AppTest, known: list[Line], end: int) -> None:
 
 
 def same_periods(page: AppTest, shown: Shown, hours: list[Line], end: int) -> None:
-    """The current hour is the one before the end, and lies over the same minutes of those before it."""
+    """The current hour is the one in which the end lies. It is compared with the same minutes of the hours
+    before."""
     current = (end - 1) // HOUR * HOUR
     assert shown.config["compare"]["starts"] == [(current - k * HOUR) // 1_000_000 for k in range(3)]
     until = end // SECOND * SECOND
@@ -278,7 +284,7 @@ def same_periods(page: AppTest, shown: Shown, hours: list[Line], end: int) -> No
 
 
 def same(page: AppTest, moment: int) -> None:
-    """The page shows the messages before the moment."""
+    """The page shows exactly the messages of the look-back before the moment."""
     assert not page.exception
     start = moment - HOUR
     known, hours = between(start, moment), between(moment - 3 * HOUR, moment)
@@ -302,7 +308,8 @@ def same(page: AppTest, moment: int) -> None:
 
 @pytest.mark.parametrize("name", WHEN)
 def test_charts(open_page: Open, server: PastServer, name: str) -> None:
-    """At each moment all that charts are sent is what the messages of the hour before it say."""
+    """At each moment, all data sent to the charts is computed from exactly the messages of the hour before
+    it."""
     same(opened(open_page, WHEN[name]), WHEN[name])
 
 
@@ -310,7 +317,8 @@ def test_charts(open_page: Open, server: PastServer, name: str) -> None:
     "name", ["only the archive", "messages were lost", "messages were deleted", "only the stream"]
 )
 def test_charts_while_played(open_page: Open, server: PastServer, name: str) -> None:
-    """A playback that is paused at the moment, in the middle of its stretch, shows the very same."""
+    """A playback paused at the moment, in the middle of its stretch, shows the same as a stretch that ends
+    there."""
     moment = WHEN[name]
     start, end = iso(moment - HOUR // 2), iso(moment + HOUR // 2)
     when = {"from": start, "to": end, "play": "10", "at": iso(moment)}
@@ -318,7 +326,7 @@ def test_charts_while_played(open_page: Open, server: PastServer, name: str) -> 
 
 
 def drawn(page: AppTest) -> dict[str, Any]:
-    """All that the page of charts shows."""
+    """All data that the page of charts shows."""
     kinds = ("heatmap", "tail", "events", "field_list", "metric")
     lines = {
         (title, what): value
@@ -335,7 +343,7 @@ def drawn(page: AppTest) -> dict[str, Any]:
 
 
 def test_decoded_again(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is shown of the archive stays the same when the archiver has copied the rest of the stream and
+    """The charts of archived messages stay the same after the archiver has copied the rest of the stream and
     decoded all of it again."""
     moments = [WHEN["only the archive"], WHEN["across the seam"]]
 

@@ -1,4 +1,4 @@
-"""The built-in pages that consist of live elements: when they run again, and when not.
+"""The built-in pages that consist of live elements: what makes them run again, and what does not.
 
 Slow, because each page is watched for some time, to see that it does not run again.
 """
@@ -23,7 +23,7 @@ EXPLORED = "explore?stream=S&field=n&"
 
 
 class Asked:
-    """How often a tab has asked for a rerun."""
+    """How often a tab has requested a rerun."""
 
     def __init__(self, tab: Page) -> None:
         self.count = 0
@@ -38,7 +38,7 @@ class Asked:
 
 
 def opened(browser: Browser, url: str) -> tuple[Page, Asked]:
-    """A tab of a viewer's own."""
+    """Open a page in a new browser context; return the tab and its count of reruns."""
     tab = browser.new_context(viewport={"width": 1200, "height": 1400}).new_page()
     asked = Asked(tab)
     tab.goto(url)
@@ -46,7 +46,7 @@ def opened(browser: Browser, url: str) -> tuple[Page, Asked]:
 
 
 def settled(tab: Page, asked: Asked) -> None:
-    """Wait until a tab has asked for nothing in three seconds."""
+    """Wait until a tab has requested no rerun for three seconds."""
     before = -1
     while asked.count != before:
         before = asked.count
@@ -91,7 +91,8 @@ def two(browser: Browser, url: str) -> Iterator[list[tuple[Page, Asked]]]:
 def test_messages_do_not_make_it_run(
     server: NatsServer, running: App, browser: Browser, page: str, moves: str
 ) -> None:
-    """While messages come, both viewers see them, and neither page runs again; no clock is on it."""
+    """While messages arrive, both viewers see them, and neither page runs again. No page has a refresh
+    timer."""
     with Publisher([server.url], "s.a", rate=10), two(browser, f"{running.url}/{page}") as tabs:
         for tab, asked in tabs:
             tab.locator(moves).wait_for(timeout=60_000)
@@ -106,8 +107,8 @@ def test_messages_do_not_make_it_run(
 
 
 def test_the_parts_move(server: NatsServer, running: App, browser: Browser) -> None:
-    """The line of the stream, its fields and its newest messages come to both viewers by themselves, as
-    text."""
+    """The line about the stream, its fields and its newest messages are updated for both viewers without a
+    rerun. Payloads are shown as text."""
     with (
         two(browser, f"{running.url}/{EXPLORED}") as tabs,
         two(browser, f"{running.url}/{EXPLORED}show=Messages") as others,
@@ -129,8 +130,8 @@ def test_the_parts_move(server: NatsServer, running: App, browser: Browser) -> N
 def test_a_new_stream_and_a_new_column_make_it_run(
     server: NatsServer, running: App, browser: Browser, page: str
 ) -> None:
-    """A new stream can be chosen on each open page, one that is gone no more, and a new column too; then the
-    page rests again."""
+    """A new stream is offered on each open page, a deleted one no longer, and a new column is offered too.
+    After that, the page makes no further reruns."""
     name, column = f"NEW{page[:3]}", f"new{page[:3]}"
     with two(browser, f"{running.url}/{page}") as tabs:
         for tab, asked in tabs:
@@ -150,7 +151,7 @@ def test_a_new_stream_and_a_new_column_make_it_run(
 
 
 def test_an_empty_stream_gets_its_page(server: NatsServer, running: App, browser: Browser) -> None:
-    """A page of a stream without rows is drawn once the first ones come."""
+    """A page of a stream without rows is drawn in full once its first rows arrive."""
     server.add_stream("EMPTY", ["empty.>"])
     with two(browser, f"{running.url}/explore?stream=EMPTY") as tabs:
         for tab, asked in tabs:
@@ -162,7 +163,7 @@ def test_an_empty_stream_gets_its_page(server: NatsServer, running: App, browser
 
 
 def test_the_demo_overview_rests(browser: Browser, tmp_path: Path) -> None:
-    """The Overview of the demo does not run again while its figures come each second."""
+    """The demo's Overview does not run again while its figures change each second."""
     with app(tmp_path) as running, two(browser, running.url) as tabs:
         for tab, asked in tabs:
             until(lambda: tab.evaluate(f"Boolean({CHART}?.drawn)"))
@@ -175,7 +176,7 @@ def test_the_demo_overview_rests(browser: Browser, tmp_path: Path) -> None:
 
 
 def options(tab: Page, label: str) -> list[str]:
-    """What a choice offers."""
+    """The options of a select box."""
     box = tab.locator(f'input[aria-label="{label}"]')
     box.click()
     found = tab.get_by_role("option").all_inner_texts()

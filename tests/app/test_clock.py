@@ -1,4 +1,4 @@
-"""The clock above every page: a viewer chooses when all pages look, and a link keeps it.
+"""The clock above every page: a viewer chooses the time that all pages show, and a link keeps it.
 
 Slow, because browsers open pages at several times.
 """
@@ -39,7 +39,7 @@ st.text(f"sum {int(sql('SELECT sum(n) AS n FROM rows', rows=rows)['n'].iloc[0])}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with messages that came at three times, and a bucket without a history."""
+    """A nats-server with messages from three times, and a bucket with a history of one value per key."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
@@ -59,30 +59,31 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 def iso_now(more: float = 0, zone: str = "UTC") -> str:
-    """Now, or some seconds later, as an address has it."""
+    """Now, or some seconds later, in ISO 8601 with milliseconds, as in an address."""
     return pd.Timestamp(time.time() + more, unit="s", tz=zone).isoformat(timespec="milliseconds")
 
 
 def at(server: NatsServer, which: str) -> str:
-    """When the server had no message, the first five, or the first ten."""
+    """A time in ISO 8601: `began`, before any message; `middle`, after the first five; `ended`, after the
+    first ten."""
     if which == "middle":
         return pd.Timestamp(server.middle, unit="s", tz="UTC").isoformat(timespec="milliseconds")  # type: ignore[attr-defined]
     return str(getattr(server, which))
 
 
 def source(server: NatsServer) -> str:
-    """The page; its own look-back holds the later ten messages."""
+    """The source of the page; its own look-back holds the last ten messages."""
     return PAGE.replace("MIDDLE", str(server.middle))  # type: ignore[attr-defined]
 
 
 def said(page: AppTest) -> str:
-    """The page's texts."""
+    """The texts and warnings of the page."""
     return " ".join([each.value for each in page.text] + [each.value for each in page.warning])
 
 
 def test_all_reads_obey(open_page: Open, server: NatsServer) -> None:
-    """The length in the address replaces the look-back of each read of a page; everything that is made of the
-    rows has those of that length, and the address of the page's own length has no word of it."""
+    """A length in the address replaces the look-back of each read of a page, and everything derived from the
+    rows uses that length. If the page keeps its own length, the address has none."""
     page = open_page(source(server))
     assert "rows [5, 6, 7, 8, 9, 10, 11, 12, 13, 14] sum 95" in said(page)
     page = open_page(source(server), last="PT1H")
@@ -94,8 +95,8 @@ def test_all_reads_obey(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_shorter_length_breaks_no_page(open_page: Open, server: NatsServer) -> None:
-    """A length that is shorter than what a page's code asks for is no error: a metric shows what the length
-    holds, and a comparison has the periods that it needs."""
+    """A length shorter than a page's code requires is no error: a metric uses what the length holds, and a
+    comparison still reads the periods it needs."""
     page = open_page(source(server), last="PT1S")
     assert not page.error
     page = open_page(ROOT / "pages" / "compare.py", stream="S", last="PT1S")
@@ -108,7 +109,7 @@ def test_a_shorter_length_breaks_no_page(open_page: Open, server: NatsServer) ->
     [("1h 30m", "PT1H30M"), ("90 minutes", "PT1H30M"), ("last 2 hours", "PT2H"), ("P1D", "P1D")],
 )
 def test_as_people_write_it(open_page: Open, server: NatsServer, last: str, kept: str) -> None:
-    """An address may have a length as people write it; the page's own has ISO 8601."""
+    """A length in an address may be written as people write it; the page rewrites it in ISO 8601."""
     page = open_page(source(server), last=last)
     assert page.query_params["last"] == kept
     assert "sum 105" in said(page)
@@ -116,7 +117,7 @@ def test_as_people_write_it(open_page: Open, server: NatsServer, last: str, kept
 
 @pytest.mark.parametrize("last", ["nonsense", "PT0S", "-5m", "400 days", "P1M", "5", "x" * 5000, "<b>1h</b>"])
 def test_a_wrong_length(open_page: Open, server: NatsServer, last: str) -> None:
-    """What is no length is named in a sentence, and the page looks as far as it says itself."""
+    """An invalid length is named in a sentence, and the page uses its own look-back."""
     page = open_page(source(server), last=last)
     sentence = said(page)
     assert "sum 95" in sentence
@@ -131,8 +132,8 @@ def test_a_wrong_length(open_page: Open, server: NatsServer, last: str) -> None:
     [("began", "middle", range(5)), ("middle", "ended", range(5, 10)), ("began", "ended", range(10))],
 )
 def test_a_stretch(open_page: Open, server: NatsServer, start: str, end: str, numbers: range) -> None:
-    """A page at a stretch has exactly its rows, everywhere; the line above says that it is in the past, and
-    the address keeps the stretch."""
+    """A page at a stretch has exactly the rows of the stretch, in code and in SQL. The status line says that
+    it is in the past, and the address keeps the stretch."""
     query = {"from": at(server, start), "to": at(server, end)}
     page = open_page(source(server), **query)
     assert f"rows {list(numbers)} sum {sum(numbers)}" in said(page)
@@ -143,7 +144,7 @@ def test_a_stretch(open_page: Open, server: NatsServer, start: str, end: str, nu
 
 
 def test_until(open_page: Open, server: NatsServer) -> None:
-    """An end alone keeps the page's own look-back, a length and an end are a stretch."""
+    """An end alone keeps the page's own look-back; a length and an end make a stretch."""
     page = open_page(source(server).replace('f"PT{', 'f"PT1{'), to=at(server, "middle"))
     assert "rows [0, 1, 2, 3, 4] sum 10" in said(page)
     assert page.query_params["to"]
@@ -154,7 +155,7 @@ def test_until(open_page: Open, server: NatsServer) -> None:
 
 
 def test_nothing_there(open_page: Open, server: NatsServer) -> None:
-    """A stretch without messages says so with its times, and promises no new ones."""
+    """A stretch without messages is reported with its times, without a promise of new ones."""
     page = open_page(source(server), **{"from": "2026-01-01", "to": "2026-01-01T06:00:00Z"})
     (sentence,) = [each.value.replace("\\", "") for each in page.info]
     assert "No messages from 01 Jan 00:00:00 to 01 Jan 06:00:00 (stream S, subject s.*)." in sentence
@@ -163,15 +164,15 @@ def test_nothing_there(open_page: Open, server: NatsServer) -> None:
 
 
 def test_what_has_no_past(open_page: Open, server: NatsServer) -> None:
-    """Plain subjects say that they have no past."""
+    """A page at a stretch says that plain subjects have no history."""
     query = {"from": at(server, "began"), "to": at(server, "ended")}
     page = open_page("from components import live\nlive(subject='t.>')", **query)
     assert "have no history" in page.error[0].value
 
 
 def test_values_of_then(open_page: Open, server: NatsServer) -> None:
-    """A bucket has the values of then, and says of which keys it does not know them: in code, as a
-    table of SQL, and while it is played."""
+    """A bucket has the values of its stretch's end, and the page counts the keys whose value at that time is
+    unknown: in code, as a table of SQL, and while a stretch is played."""
     source = "import streamlit as st\nfrom components import sql, values\nb = values('settings')\n"
     source += "st.text(dict(b))\nst.text(sql('SELECT key FROM b', b=b)['key'].tolist())"
     middle = {"from": at(server, "began"), "to": at(server, "middle")}
@@ -189,7 +190,8 @@ def test_values_of_then(open_page: Open, server: NatsServer) -> None:
 
 
 def test_the_page_key_value_then(open_page: Open, server: NatsServer) -> None:
-    """The page Key-value shows the values of then, and which keys are not known; also if one is chosen."""
+    """The page Key-value shows the values at the end of the stretch, and names the keys whose value is
+    unknown, also if such a key is chosen."""
     middle = {"from": at(server, "began"), "to": at(server, "middle")}
     page = open_page(ROOT / "pages" / "values.py", **middle, bucket="settings")
     assert page.dataframe[0].value["key"].tolist() == ["kept"]
@@ -201,7 +203,7 @@ def test_the_page_key_value_then(open_page: Open, server: NatsServer) -> None:
 
 
 def test_pages_in_the_past(open_page: Open, server: NatsServer) -> None:
-    """The pages of the app show a stretch, and a comparison the periods before its end."""
+    """The built-in pages show a stretch; the page Compare shows the periods before its end."""
     query = {"stream": "S", "from": at(server, "began"), "to": at(server, "ended")}
     for name in ("explore", "alerts", "compare"):
         page = open_page(ROOT / "pages" / f"{name}.py", **query)
@@ -226,7 +228,7 @@ def test_pages_in_the_past(open_page: Open, server: NatsServer) -> None:
     ],
 )
 def test_a_wrong_stretch(open_page: Open, server: NatsServer, query: dict[str, str], sentence: str) -> None:
-    """What is no stretch is named in a sentence, and the page is live."""
+    """An invalid stretch is named in a sentence, and the page is live."""
     page = open_page(source(server), **query)
     assert sentence in said(page).replace("\\", "")
     assert len(said(page)) < 1000
@@ -237,7 +239,7 @@ def test_a_wrong_stretch(open_page: Open, server: NatsServer, query: dict[str, s
 
 @pytest.mark.parametrize("label", ["Last", "From", "To", "Play"])
 def test_a_name_that_is_taken(open_page: Open, server: NatsServer, label: str) -> None:
-    """A page's own choice cannot have the name of one for all pages, and the page says so."""
+    """A page's own choice cannot have the name of a parameter that all pages share; the page says so."""
     page = open_page(f"from components import choose_text\nchoose_text('{label}')", last="PT1H")
     assert f"The address has '{label.lower()}' for all pages" in page.error[0].value.replace("\\", "")
     assert page.query_params["last"] == "PT1H"
@@ -245,7 +247,7 @@ def test_a_name_that_is_taken(open_page: Open, server: NatsServer, label: str) -
 
 
 def test_an_end_still_to_come(open_page: Open, server: NatsServer) -> None:
-    """A stretch that ends later than now ends now."""
+    """A stretch whose end is in the future ends now."""
     page = open_page(source(server), **{"from": at(server, "middle"), "to": "2199-01-01"})
     assert "sum 95" in said(page)
     assert pd.Timestamp(page.query_params["to"]) <= pd.Timestamp.now("UTC")
@@ -272,8 +274,8 @@ def test_moving(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_time_that_comes_twice(open_page: Open, server: NatsServer) -> None:
-    """The boxes of a stretch whose times come twice, left as they are, mean the stretch; what is chosen in
-    one is the first of both."""
+    """Boxes whose times occur twice, when clocks are set back, keep the exact stretch if they are left alone.
+    A time chosen in one means the first of the two."""
     query = {"from": "2026-10-25T00:30:00Z", "to": "2026-10-25T01:30:00Z"}
     page = open_page("import streamlit as st\nst.text('page')", tz="Europe/Berlin", **query)
     for changed in (None, datetime.fromisoformat("2026-10-25T02:10")):
@@ -286,8 +288,8 @@ def test_a_time_that_comes_twice(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_zone(open_page: Open, server: NatsServer) -> None:
-    """The zone of the address, in upper or lower case, is that of the clock, of times typed into it and of
-    what pages show; the viewer may choose another one, or their own again."""
+    """The time zone in the address, in upper or lower case, applies to the clock, to times typed into it and
+    to the times on pages. The viewer may choose another zone, or return to their own."""
     query = {"from": "2026-11-01T10:00:00Z", "to": "2026-11-01T12:00:00Z", "tz": "asia/tokyo"}
     source = "import streamlit as st\nfrom components.words import date_text, zone\nst.text(zone())\n"
     page = open_page(f"{source}st.text(date_text(0))", **query)
@@ -308,7 +310,7 @@ def test_a_zone(open_page: Open, server: NatsServer) -> None:
     "wrong", ["Mars/Olympus", "../../etc/passwd", "Europe", "x" * 5000, "a\0b", "+02:00"]
 )
 def test_a_wrong_zone(open_page: Open, server: NatsServer, wrong: str) -> None:
-    """A name that is no zone is named in a sentence, and times are in the viewer's own."""
+    """An invalid time zone is named in a sentence, and times are in the viewer's own zone."""
     page = open_page("import streamlit as st\nfrom components.words import zone\nst.text(zone())", tz=wrong)
     assert page.text[0].value == "UTC"
     assert "is not a time zone. Write a name such as Europe/Berlin" in page.warning[0].value.replace("\\", "")
@@ -330,13 +332,14 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def addressed(tab: Page) -> str:
-    """The choices in the address that the browser has now."""
+    """The query of the browser's current address, decoded."""
     return str(tab.evaluate("decodeURIComponent(location.search)")).removeprefix("?")
 
 
 def test_choosing(running: App, browser: Browser) -> None:
-    """A viewer chooses a length from the list, or types one; the address has it, the next page too, Back
-    leaves it, and a colleague who opens the link sees the same."""
+    """A viewer chooses a length from the list or types one. The address has it, the next page keeps it,
+    Back keeps it, and another viewer who opens the link sees the same. An invalid length is reported and
+    removed."""
     with fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/clocked")
         clock = tab.locator(".st-key-page-clock").get_by_role("button").first
@@ -370,8 +373,9 @@ def test_choosing(running: App, browser: Browser) -> None:
 
 
 def test_choosing_a_zone(running: App, browser: Browser) -> None:
-    """A chosen zone is that of charts at once, and a zoom stays where it is in time; the clock says it, the
-    address has it, the next page too, and what is no zone gets a sentence. Charts do not say it again."""
+    """A chosen zone applies to charts at once, and a zoom keeps its place in time. The clock names the
+    zone, the address has it and the next page keeps it; an invalid zone is reported. Charts do not repeat
+    the zone."""
     chart = "document.querySelector('.js-plotly-plot')?.parentElement.lookback"
     with fresh_tab(browser, timezone_id="Europe/Madrid") as tab:
         tab.goto(f"{running.url}/clocked?last=PT1H&tz=UTC")
@@ -405,7 +409,7 @@ def test_choosing_a_zone(running: App, browser: Browser) -> None:
 
 
 def look_at_a_part(tab: Page) -> None:
-    """Drag over the middle of a chart, and have all of the page look at that."""
+    """Drag over a quarter of a chart, and choose that part as the stretch of the whole page."""
     plot = tab.locator(".js-plotly-plot .nsewdrag").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
@@ -426,7 +430,7 @@ def look_at_a_part(tab: Page) -> None:
 
 def test_viewers_at_different_times(running: App, browser: Browser, server: NatsServer) -> None:
     """Two viewers at different stretches and a live one each see their own rows. A viewer in another zone
-    than the server's reads times of that zone, and one press returns to now."""
+    than the server's sees times in that zone, and one click returns to now."""
     zone = "Asia/Kolkata"
     start, end = (pd.Timestamp(at(server, name)) for name in ("began", "middle"))
 

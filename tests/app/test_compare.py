@@ -1,4 +1,4 @@
-"""Periods over one another, in a real browser, from rows whose own time is known."""
+"""Earlier periods drawn over the current one, in a real browser, from rows with known times."""
 
 import json
 import time
@@ -44,13 +44,14 @@ LOOK = """el => {
 
 @pytest.fixture(scope="module")
 def last() -> int:
-    """The time of the newest row, in seconds."""
+    """The time of the newest row, in seconds since the epoch."""
     return int(time.time())
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, last: int) -> Iterator[NatsServer]:
-    """A nats-server whose rows carry their own time, once a minute for three hours, as time and as value."""
+    """A nats-server whose rows carry their own time: one a minute for three hours, with the time as the value
+    too."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>", "t"])
         times = range(last - 3 * 3600 + 60, last + 1, 60)
@@ -62,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, last: int) -> Iterator[Nats
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, server: NatsServer) -> Iterator[App]:
-    """The app with one page of hours and one of ten seconds."""
+    """The app with one page that compares hours and one that compares periods of ten seconds."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "pages").mkdir()
     (folder / "pages" / "hours.py").write_text(HOURS)
@@ -73,13 +74,13 @@ def running(tmp_path_factory: pytest.TempPathFactory, server: NatsServer) -> Ite
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
-    """A page of a viewer in Berlin."""
+    """A tab of a viewer in Berlin."""
     with fresh_tab(browser, viewport={"width": 1200, "height": 900}, timezone_id="Europe/Berlin") as tab:
         yield tab
 
 
 def look(tab: Page) -> dict[str, Any]:
-    """What the chart shows, all times in ms."""
+    """What the chart shows; all times in ms."""
     found: dict[str, Any] = tab.locator(CHART).first.evaluate(LOOK)
     return found
 
@@ -91,14 +92,15 @@ def opened(tab: Page, address: str) -> None:
 
 
 def test_hours_lie_over_one_another(running: App, last: int, tab: Page) -> None:
-    """Each earlier hour is drawn over the current one, each row at its time within the hour, in the colour of
-    its series; the current one ends at now, where a line stands, and the fold is a band in each."""
+    """Each earlier hour is drawn over the current one, in the colour of its series, with each row at its time
+    within the hour. The current hour ends at a line that marks now, and the merged series are a band in each
+    hour."""
     opened(tab, f"{running.url}/hours")
     until(lambda: sum(len(trace["x"]) for trace in look(tab)["traces"]) > 200)
     shown = look(tab)
     starts, traces = shown["starts"], {trace["name"]: trace for trace in shown["traces"]}
     assert starts == [starts[0], starts[0] - 3_600_000, starts[0] - 7_200_000]
-    start = starts[0] - shown["offset"]  # as the clock in Berlin shows it
+    start = starts[0] - shown["offset"]  # local time in Berlin
     assert shown["range"] == [start, start + 3_600_000]
     assert start % 3_600_000 == 0
     assert start - starts[0] in (3_600_000, 7_200_000)
@@ -129,7 +131,8 @@ def test_hours_lie_over_one_another(running: App, last: int, tab: Page) -> None:
 
 
 def test_zoom_and_hidden_periods_go_along(server: NatsServer, running: App, tab: Page) -> None:
-    """When the next period begins, a zoomed part of it and the hidden periods stay what they were."""
+    """When the next period begins, a zoom keeps its place within the period, and hidden periods stay
+    hidden."""
     server.publish("t", b'{"n": 1}')
     opened(tab, f"{running.url}/short")
     tab.locator(".lb-keys button", has_text="20 seconds before").click()
@@ -153,7 +156,8 @@ def test_zoom_and_hidden_periods_go_along(server: NatsServer, running: App, tab:
 
 
 def test_what_is_missing_is_shaded_in_its_period(server: NatsServer, running: App, tab: Page) -> None:
-    """A gap from one period into the next is shaded at the end of one and at the beginning of the other."""
+    """A gap from one period into the next is shaded at the end of the first and at the start of the
+    second."""
     opened(tab, f"{running.url}/hours")
     tab.locator(CHART).first.evaluate(
         """el => {

@@ -1,4 +1,5 @@
-"""The page Comparison in a real browser: both halves draw, the figures are true, the token reads little.
+"""The page Comparison in a real browser: both halves draw, their figures are correct, and the token grants
+little.
 
 Slow, because each test waits for three pages in one, and two measure over seconds.
 """
@@ -44,13 +45,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser nobody has used yet."""
+    """A browser context without cookies."""
     with fresh_context(browser, viewport=SIZE, timezone_id="Europe/Berlin") as context:
         yield context
 
 
 def rows(comparison: Comparison) -> tuple[int, int]:
-    """How many rows each half shows."""
+    """How many rows each half shows: ours, theirs."""
     left = re.search(r"([\d,]+) rows", comparison.ours.locator(".lb-status").inner_text())
     right = re.search(r"([\d,]+) rows", comparison.theirs.locator("#status").inner_text())
     numbers = [int(found[1].replace(",", "")) if found else 0 for found in (left, right)]
@@ -58,7 +59,8 @@ def rows(comparison: Comparison) -> tuple[int, int]:
 
 
 def watch_websockets(comparison: Comparison) -> Callable[[], dict[str, int]]:
-    """Bytes of websocket messages received since, by URL: as the browser's developer tools count them."""
+    """Start counting the bytes of websocket messages received, as the browser's developer tools do. Call the
+    result for the counts by websocket."""
     received: dict[str, int] = {}
     urls: dict[str, str] = {}
     session = comparison.page.context.new_cdp_session(comparison.page)
@@ -93,7 +95,8 @@ def watch_websockets(comparison: Comparison) -> Callable[[], dict[str, int]]:
 
 
 def test_both_draw_the_same(demo: App, context: BrowserContext) -> None:
-    """The same series in the same colours over the same time, and both go on; the browser finds no error."""
+    """Both halves draw the same series in the same colours over the same time, and both keep receiving
+    points. The browser reports no error."""
     comparison = Comparison(context, demo.url, "?rate=20&series=5&look-back=30+s")
     comparison.wait_until_live()
     for frame in (comparison.ours, comparison.theirs):
@@ -107,14 +110,14 @@ def test_both_draw_the_same(demo: App, context: BrowserContext) -> None:
 
 
 def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> None:
-    """Bytes before compression are what the browser's own tools count, within a few percent; on the wire they
-    are not many more, and each message has a latency on both sides."""
+    """The bytes before compression are within ten percent of those that the browser's developer tools count.
+    On the wire there are at most a fifth more, and both halves have a latency."""
     comparison = Comparison(context, demo.url, "?rate=50&series=5")
     comparison.wait_until_live()
     received = watch_websockets(comparison)
-    until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # of the page, and of both halves
+    until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # the page's websocket, and one of each half
     until(lambda: all(rate > 0 for rate in comparison.figures("before compression")), PATIENCE)
-    comparison.page.wait_for_timeout(8000)  # what the replay brought is no longer in the rates
+    comparison.page.wait_for_timeout(8000)  # until the replay is no longer part of the rates
     samples, began = [], time.monotonic()
     while (now := time.monotonic()) < began + WINDOW + 7:
         samples.append((now, dict(received()), comparison.figures("before compression")))
@@ -137,7 +140,8 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
 
 
 def test_slider_changes_the_rate_and_both_follow(demo: App, context: BrowserContext) -> None:
-    """Moving the slider changes what is published; the sentence says so, and both halves show what comes."""
+    """Moving the slider changes the rate of publishing. The headline states the new rate, and both halves
+    show about the same number of rows."""
     comparison = Comparison(context, demo.url, "?rate=10&series=5&look-back=30+s")
     comparison.wait_until_live()
     slider = comparison.page.get_by_role("slider").first
@@ -152,7 +156,8 @@ def test_slider_changes_the_rate_and_both_follow(demo: App, context: BrowserCont
 
 
 def test_look_back_is_followed(demo: App, context: BrowserContext) -> None:
-    """A longer look-back brings both halves what is older, a shorter one less; no page is loaded anew."""
+    """A longer look-back brings older rows into both halves, and a shorter one removes them; neither half is
+    reloaded."""
     comparison = Comparison(context, demo.url, "?rate=50&series=3&look-back=30+s")
     comparison.wait_until_live()
     ours, theirs = comparison.ours.url, comparison.theirs.url
@@ -168,7 +173,8 @@ def test_look_back_is_followed(demo: App, context: BrowserContext) -> None:
 
 
 def test_token_reads_one_stream(demo: App, context: BrowserContext) -> None:
-    """The cookie is the NATS server's: no script sees it, and its token reads COMPARISON and nothing else."""
+    """The cookie belongs to the NATS server: no script can read it, and its token can read the stream
+    COMPARISON and nothing else."""
     comparison = Comparison(context, demo.url, SLOW)
     comparison.wait_until_live()
     cookie = token_of(context)
@@ -193,7 +199,7 @@ def test_token_reads_one_stream(demo: App, context: BrowserContext) -> None:
 
 
 def answer(url: str, body: bytes, **headers: str) -> int:
-    """The status of a POST."""
+    """Send a POST and return its status."""
     request = urllib.request.Request(url, body, {name.replace("_", "-"): v for name, v in headers.items()})
     try:
         with urllib.request.urlopen(request, timeout=20) as response:
@@ -204,8 +210,8 @@ def answer(url: str, body: bytes, **headers: str) -> int:
 
 
 def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
-    """A page of another site gets no token, not even with the ticket, and no websocket, not even with the
-    token; a ticket is good for one use."""
+    """A page of another site gets no token, even with the ticket, and no websocket, even with the token. A
+    ticket can be used only once."""
     comparison = Comparison(context, demo.url, SLOW)
     comparison.wait_until_live()
     address, ticket = comparison.theirs.url.split("#")
@@ -216,7 +222,7 @@ def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
         assert answer(address + where, body, Origin=evil) == 403
         assert answer(address + where, body, Origin=evil, Sec_Fetch_Site="cross-site", Cookie=cookie) == 403
         assert answer(address + where, body, Origin=evil, Sec_Fetch_Site="same-site", Cookie=cookie) == 403
-        assert answer(address + where, body) == 403  # no browser
+        assert answer(address + where, body) == 403  # not sent by a browser
     own = {"Origin": demo.url, "Sec_Fetch_Site": "same-origin"}
     assert answer(address + "session", body, **own) == 403  # the page has used it
     assert answer(address + "session", b'{"ticket": ""}', **own) == 403
@@ -239,7 +245,7 @@ def test_other_origins_are_refused(demo: App, context: BrowserContext) -> None:
 
 
 def test_publishes_only_while_it_is_looked_at(demo: App, context: BrowserContext) -> None:
-    """When the page is left the publisher stops, and nothing of the demo runs on."""
+    """When the viewer leaves the page, the publisher stops."""
     comparison = Comparison(context, demo.url, SLOW)
     comparison.wait_until_live()
     data_dir = demo.log.parent / "data"
@@ -266,7 +272,7 @@ def test_publishes_only_while_it_is_looked_at(demo: App, context: BrowserContext
 
 
 def test_elsewhere_the_page_says_what_it_needs(open_page: Callable[..., Any]) -> None:
-    """On a server without the service the page says so, and has no error."""
+    """On a server without the service, the page says that it needs it, and shows no error."""
     page = open_page(ROOT / "pages" / "comparison.py")
     assert not page.exception
     assert not page.error

@@ -1,4 +1,4 @@
-"""The page Comparison behind proxies, after an edit, and with tokens that end.
+"""The page Comparison behind proxies, after an edit, and with tokens that expire.
 
 Slow, because each test has an app of its own, and one waits for a token to end.
 """
@@ -24,13 +24,14 @@ from tests.waiting import until
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser nobody has used yet."""
+    """A browser context without cookies."""
     with fresh_context(browser, viewport=SIZE, timezone_id="Europe/Berlin") as context:
         yield context
 
 
 def test_edited_code_leaves_the_page_working(context: BrowserContext, tmp_path: Path) -> None:
-    """After a file of components/ was edited both halves are live again by themselves, and are measured."""
+    """After a file of components/ was edited, both halves become live again without a reload, and their
+    figures are measured again."""
     for name in ("app.py", ".streamlit", "pages", "components", "nats_client", "services", "static"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
@@ -85,8 +86,8 @@ http {{
 
 @pytest.mark.parametrize("known", [True, False])
 def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path, known: bool) -> None:
-    """Behind a proxy whose origin is set both halves are live; where it is not, the right one says what to
-    set and tries again."""
+    """Behind a proxy whose origin is configured, both halves are live. If it is not, the right half names the
+    setting and keeps trying."""
     port, own = free_port(), free_port()
     origins = f"http://127.0.0.1:{port}" if known else "no-origin"
     with (
@@ -105,8 +106,8 @@ def test_behind_a_proxy_on_another_port(context: BrowserContext, tmp_path: Path,
 
 
 def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) -> None:
-    """With LOOKBACK_WEBSOCKET the right half reads the stream through the proxy, and its policy lets it
-    connect to nothing but that."""
+    """With LOOKBACK_WEBSOCKET, the right half reads the stream through the proxy. Its content security policy
+    allows no other connection but those to its own origin."""
     port, own = free_port(), free_port()
     origin, where = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
     with app(
@@ -132,7 +133,8 @@ def test_websocket_through_the_proxy(context: BrowserContext, tmp_path: Path) ->
 
 
 def test_token_is_renewed(context: BrowserContext, tmp_path: Path) -> None:
-    """After its first token has ended the right half still draws, with another one, and was never without."""
+    """The right half draws on after its first token has expired, with a renewed token, and is live
+    throughout."""
     (tmp_path / "roles.toml").write_text(ROLES.default.read_text().replace("minutes = 5", "minutes = 0.5"))
     with app(tmp_path, LOOKBACK_ROLES=str(tmp_path / "roles.toml")) as running:
         comparison = Comparison(context, running.url, SLOW)

@@ -1,4 +1,5 @@
-"""The Consumers page in a real browser: two viewers, live, and what that costs the server.
+"""The Consumers page in a real browser: two viewers, live updates, and how many requests they cost the
+server.
 
 Slow, because a thousand consumers are created, and rates need some seconds.
 """
@@ -51,19 +52,19 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 class Requests:
-    """The requests for lists of consumers that the server gets."""
+    """The times of the server's requests for the list of the consumers of ORDERS."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
 
     def since(self, when: float) -> int:
-        """How many came since then."""
+        """How many requests arrived after `when`, which is in seconds of time.monotonic()."""
         return sum(each > when for each in self.at)
 
 
 @contextmanager
 def requests(server: NatsServer) -> Iterator[Requests]:
-    """Those within the block."""
+    """Record the requests for lists within the block."""
     found, listens = Requests(), threading.Event()
     ending: list[Callable[[], object]] = []
 
@@ -99,16 +100,16 @@ def cells(tab: Page) -> dict[str, list[str]]:
 
 
 def opened(tab: Page, running: App, query: str = "") -> Page:
-    """The page, with its list."""
+    """Open the page, and wait for its list."""
     tab.goto(f"{running.url}/consumers{query}")
     tab.locator(ROWS).first.wait_for(timeout=60_000)
     return tab
 
 
 def test_two_viewers(server: NatsServer, running: App, browser: Browser) -> None:
-    """Two viewers see each consumer's lag and its line as they change, the furthest behind first, names and
-    texts as text, and which stream's consumers the login may not list; they cost the server the listings of
-    one, and nothing once both have left."""
+    """Two viewers see each consumer's lag and its course as they change, the largest lag first, with names
+    and descriptions as plain text. The page names the stream whose consumers the login may not list. Both
+    viewers together cost the server the listings of one, and none after both have left."""
     with requests(server) as asked, fresh_tab(browser) as one, fresh_tab(browser) as two:
         tabs = [opened(tab, running) for tab in (one, two)]
         publish(server, "orders.slow", *numbered(40))
@@ -136,12 +137,12 @@ def test_two_viewers(server: NatsServer, running: App, browser: Browser) -> None
             assert tab.title() != "bad"
         began, count = time.monotonic(), len(asked.at)
         until(lambda: len(asked.at) >= count + 4, 60)
-        # Twice as many, if each viewer had listings of their own.
+        # There would be twice as many if each viewer caused their own listings.
         assert len(asked.at) - count <= (time.monotonic() - began) / 2 + 2
         for tab in tabs:
             tab.goto("about:blank")
         left = time.monotonic()
-        time.sleep(3)  # until the app knows
+        time.sleep(3)  # until the app notices
         before = len(asked.at)
         assert asked.since(left) <= 3
         time.sleep(6)
@@ -149,8 +150,8 @@ def test_two_viewers(server: NatsServer, running: App, browser: Browser) -> None
 
 
 def test_a_thousand_and_the_search(server: NatsServer, running: App, browser: Browser) -> None:
-    """Of a thousand consumers the 200 furthest behind are drawn, the search finds each of the others, and a
-    link keeps it."""
+    """Of a thousand consumers, the page draws the 200 with the largest lag. The search finds any of the rest,
+    and a link keeps the search."""
     stream(server, "MANY", "many.>")
     many(server, "MANY", 1000)
     try:
@@ -171,7 +172,7 @@ def test_a_thousand_and_the_search(server: NatsServer, running: App, browser: Br
 
 
 def test_without_the_websocket(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """Where the tab has no websocket of its own, the list comes with the page."""
+    """Without the tab's own websocket, the list is part of the page's elements."""
     page = open_page(ROOT / "pages" / "consumers.py", blocked=True)
 
     def listed() -> bool:
@@ -185,7 +186,8 @@ def test_without_the_websocket(server: NatsServer, open_page: Callable[..., AppT
 
 
 def test_without_a_server(server: NatsServer, running: App, browser: Browser) -> None:
-    """While there is no server the last list stays and says of when it is; it goes on with the server."""
+    """Without a server, the last list stays, with the time that it is from. Once the server is back, the list
+    is updated again."""
     with fresh_tab(browser) as tab:
         opened(tab, running)
         server.kill()

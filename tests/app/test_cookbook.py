@@ -1,4 +1,5 @@
-"""Each page of the cookbook shows, in a browser, what pandas makes of the messages that were published."""
+"""Each page of the cookbook shows, in a browser, the same values as pandas computes from the published
+messages."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tests.running import App
 from tests.waiting import until
 
 Numbers = dict[str, list[float]]
-"""The numbers of each series, in the order of time."""
+"""The numbers of each series, ordered by time."""
 
 DRAWN = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(chart =>
     (chart._fullData ?? []).filter(trace => trace.uid !== "marks" && trace.y?.length)
@@ -26,7 +27,7 @@ DRAWN = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(chart
 
 
 class Viewer:
-    """One browser tab that opens the pages one after another, and what it shows."""
+    """A browser tab that opens the pages one after another, with methods that read what it shows."""
 
     def __init__(self, tab: Page, app: App, data: Data) -> None:
         self.tab = tab
@@ -36,22 +37,22 @@ class Viewer:
         tab.on("pageerror", lambda error: self.faults.append(str(error)))
 
     def opens(self, page: str, **query: str) -> None:
-        """Open a page; it shows no error."""
+        """Open a page, and wait for its status line."""
         self.tab.goto(f"{self._url}/{page.replace('_', '-')}?{urlencode(query)}")
         self.tab.locator(".lb-status").wait_for(timeout=60_000)
 
     def check(self) -> None:
-        """Nothing on the page is an error or a warning."""
+        """Assert that the page shows no error and no warning."""
         assert self.tab.get_by_test_id("stAlert").all_inner_texts() == []
         assert self.tab.get_by_test_id("stException").count() == 0
         assert self.faults == []
 
     def charted(self) -> Numbers:
-        """What the charts draw."""
+        """The numbers that the charts draw."""
         return dict(self.tab.evaluate(DRAWN))
 
     def cells(self, table: str) -> list[list[str]]:
-        """The rows of a table: its kind is `newest_rows`, `latest_values` or `alerts`."""
+        """The cells of a table, by row; `table` is `newest_rows`, `latest_values` or `alerts`."""
         found: list[list[str]] = self.tab.evaluate(
             "kind => [...document.querySelectorAll(`.lb-${kind} tbody tr`)]"
             ".map(row => [...row.cells].map(cell => cell.innerText.trim()))",
@@ -64,7 +65,7 @@ class Viewer:
         return {name: [number(value)] for name, value in self.cells("latest_values")}
 
     def metric(self, title: str) -> str:
-        """The number of a metric, with its unit."""
+        """The number of a metric with its unit, as text; empty if there is no such metric."""
         words = self.tab.get_by_text(title, exact=True)
         found = self.tab.locator(".lb-metric", has=words).locator(".lb-metric-number")
         return found.inner_text() if found.count() else ""
@@ -72,7 +73,7 @@ class Viewer:
 
 @pytest.fixture(scope="module")
 def viewer(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
-    """A viewer in UTC of the app with the cookbook's pages."""
+    """A viewer in UTC, on the app with the cookbook's pages."""
     with (
         cookbook(tmp_path_factory.mktemp("cookbook")) as (running, data),
         fresh_tab(browser, viewport={"width": 1200, "height": 900}, timezone_id="UTC") as tab,
@@ -82,7 +83,7 @@ def viewer(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(autouse=True)
 def without_faults(viewer: Viewer) -> Iterator[None]:
-    """What a page shows at the end of its test has no error in it."""
+    """Assert that the page shows no error at the end of each test."""
     yield
     viewer.check()
 
@@ -94,14 +95,14 @@ def number(text: str) -> float:
 
 
 def comes(found: Callable[[], Any], wanted: object) -> None:
-    """Wait until something is as wanted, and show the difference where it never is."""
+    """Wait until `found()` equals `wanted`; show the difference if it never does."""
     with suppress(AssertionError):
         until(lambda: found() == wanted)
     assert found() == wanted
 
 
 def draws(viewer: Viewer, wanted: Numbers, *, moves: bool = True) -> None:
-    """Wait until the charts draw these numbers; of a chart that moves on, the oldest third may have left."""
+    """Wait until the charts draw these numbers. If the chart moves on, the oldest third may have left it."""
 
     def near() -> dict[str, object]:
         return {name: pytest.approx(values, rel=1e-5, abs=1e-5) for name, values in kept.items()}
@@ -116,7 +117,7 @@ def draws(viewer: Viewer, wanted: Numbers, *, moves: bool = True) -> None:
 
 
 def by(frame: pd.DataFrame, column: str, name: str = "token") -> Numbers:
-    """The numbers of a column, by the text of another one."""
+    """The numbers of a column, by the text in another column."""
     return {
         str(key): rows.sort_values("_time")[column].dropna().tolist() for key, rows in frame.groupby(name)
     }
@@ -140,7 +141,8 @@ def shown(value: Any) -> str:
 
 
 def test_requests_per_second(viewer: Viewer) -> None:
-    """The counter's steps per second; where it began again at 0, its value."""
+    """The rate is the counter's increase per second; after a reset to 0, it is the counter's value per
+    second."""
     viewer.opens("requests_per_second")
     servers = viewer.data.frame("SERVERS")
     steps = servers.groupby("token")["requests_total"].diff()
@@ -150,13 +152,13 @@ def test_requests_per_second(viewer: Viewer) -> None:
 
 
 def test_p95_by_region(viewer: Viewer) -> None:
-    """The 95th percentile of each region and minute."""
+    """Each region has its 95th percentile of each minute."""
     viewer.opens("p95_by_region")
     draws(viewer, by(minutes(viewer.data.frame("ORDERS"), "token")["ms"].quantile(0.95).reset_index(), "ms"))
 
 
 def test_only_errors(viewer: Viewer) -> None:
-    """The ten newest rows whose level is error."""
+    """The table has the ten newest rows whose level is error."""
     viewer.opens("only_errors")
     logs = viewer.data.frame("LOGS")
     wanted = table(logs[logs["level"] == "error"], "_time", "token", "text", "ms")
@@ -164,7 +166,7 @@ def test_only_errors(viewer: Viewer) -> None:
 
 
 def test_order_values(viewer: Viewer) -> None:
-    """Each order with the newest price before it, and the value of all."""
+    """Each order has the newest price before it, and the metric has the value of all orders."""
     viewer.opens("order_values")
     prices = viewer.data.frame("PRICES")[["_time", "token", "price"]].rename(columns={"token": "product"})
     orders = pd.merge_asof(viewer.data.frame("ORDERS"), prices, on="_time", by="product")
@@ -177,7 +179,7 @@ def test_order_values(viewer: Viewer) -> None:
 
 
 def test_rolling_mean(viewer: Viewer) -> None:
-    """At each row the mean of the minute before it, both ends included."""
+    """Each row has the mean of the minute before it, both ends included."""
     viewer.opens("rolling_mean")
     servers = viewer.data.frame("SERVERS").set_index("_time")
     means = servers.groupby("token")["cpu"].rolling("60s", closed="both").mean().reset_index()
@@ -185,7 +187,7 @@ def test_rolling_mean(viewer: Viewer) -> None:
 
 
 def test_top_ten(viewer: Viewer) -> None:
-    """The ten products of which most were sold, most first."""
+    """The table has the ten products with the most items sold, the largest first."""
     viewer.opens("top_ten")
     sold = viewer.data.frame("ORDERS").groupby("product")["quantity"].sum()
     comes(viewer.values, {name: [float(n)] for name, n in sold.nlargest(10).items()})
@@ -193,7 +195,7 @@ def test_top_ten(viewer: Viewer) -> None:
 
 
 def test_totals(viewer: Viewer) -> None:
-    """Count, sum and mean of all orders."""
+    """The metrics are the count, the sum and the mean of all orders."""
     viewer.opens("totals")
     orders = viewer.data.frame("ORDERS")
     comes(lambda: viewer.metric("Orders"), str(len(orders)))
@@ -202,7 +204,7 @@ def test_totals(viewer: Viewer) -> None:
 
 
 def test_log_search(viewer: Viewer) -> None:
-    """The newest lines with the viewer's words in them, in upper or lower case."""
+    """The table has the newest lines that contain the viewer's words, in upper or lower case."""
     viewer.opens("log_search", words="SIGN")
     logs = viewer.data.frame("LOGS")
     wanted = table(logs[logs["text"].str.contains("sign")], "_time", "token", "level", "text")
@@ -210,7 +212,7 @@ def test_log_search(viewer: Viewer) -> None:
 
 
 def test_share_of_errors(viewer: Viewer) -> None:
-    """The failed orders of each region and minute, in percent."""
+    """The chart has the percentage of failed orders of each region and minute."""
     viewer.opens("share_of_errors")
     orders = viewer.data.frame("ORDERS")
     orders["failed"] = 100.0 * (orders["status"] == "failed")
@@ -218,20 +220,20 @@ def test_share_of_errors(viewer: Viewer) -> None:
 
 
 def test_silent_devices(viewer: Viewer) -> None:
-    """The two devices that stopped, and no other."""
+    """The list has the two devices that stopped, and no other."""
     viewer.opens("silent_devices")
     comes(lambda: sorted(row[1] for row in viewer.cells("alerts")), ["sensor-03", "sensor-10"])
     assert {row[3] for row in viewer.cells("alerts")} == {"still silent"}
 
 
 def test_newest_values(viewer: Viewer) -> None:
-    """The last number of each device."""
+    """The table has the last number of each device."""
     viewer.opens("newest_values")
     comes(viewer.values, by(viewer.data.frame("SENSORS").groupby("token").tail(1), "celsius"))
 
 
 def test_histogram(viewer: Viewer) -> None:
-    """How many orders of each region fall into each 50 ms."""
+    """The chart counts the orders of each region in bins of 50 ms."""
     viewer.opens("histogram")
     orders = viewer.data.frame("ORDERS")
     orders["_time"] = 50 * np.floor(orders["ms"] / 50)
@@ -240,13 +242,13 @@ def test_histogram(viewer: Viewer) -> None:
 
 
 def test_orders_per_minute(viewer: Viewer) -> None:
-    """How many orders each region had in each minute."""
+    """The chart counts the orders of each region in each minute."""
     viewer.opens("orders_per_minute")
     draws(viewer, by(minutes(viewer.data.frame("ORDERS"), "token").size().rename("n").reset_index(), "n"))
 
 
 def test_day_over_day(viewer: Viewer) -> None:
-    """Today's means of an hour so far, and those of yesterday, as lines of their own."""
+    """Today's hourly rolling means so far, and those of yesterday, are lines of their own."""
     viewer.opens("day_over_day")
     visits = viewer.data.frame("VISITS")
     visits = visits.set_index("_time")[["visits"]].rolling("1h", closed="both").mean().reset_index()
@@ -259,7 +261,7 @@ def test_day_over_day(viewer: Viewer) -> None:
 
 
 def test_errors_per_order(viewer: Viewer) -> None:
-    """Errors by orders of each minute, 0 in a minute without errors."""
+    """The chart has the errors per order of each minute, and 0 in a minute without errors."""
     viewer.opens("errors_per_order")
     logs = viewer.data.frame("LOGS")
     orders = minutes(viewer.data.frame("ORDERS")).size()
@@ -268,7 +270,7 @@ def test_errors_per_order(viewer: Viewer) -> None:
 
 
 def test_busy_for_long(viewer: Viewer) -> None:
-    """The minute above 90 % is in the list, with its peak; the ten seconds are not."""
+    """The minute above 90 % is in the list, with its peak; the ten seconds above 90 % are not."""
     viewer.opens("busy_for_long")
     servers = viewer.data.frame("SERVERS").query("token == 'web-3'").reset_index(drop=True)
     busy = servers["cpu"] > 90
@@ -279,7 +281,7 @@ def test_busy_for_long(viewer: Viewer) -> None:
     times = [f"{time:%H:%M:%S}" for time in (begin, end)]
     wanted = ["busy", "web-3", *times, shown(first["cpu"].iloc[0]), shown(first["cpu"].max())]
 
-    def without_day() -> list[list[str]]:  # yesterday's times have a day
+    def without_day() -> list[list[str]]:  # times of another day start with the day
         return [[re.sub(r".* (?=\d\d:\d\d)", "", cell) for cell in row] for row in viewer.cells("alerts")]
 
     comes(without_day, [wanted])
@@ -287,7 +289,7 @@ def test_busy_for_long(viewer: Viewer) -> None:
 
 
 def test_memory(viewer: Viewer) -> None:
-    """Bytes with the prefix that suits their size: of all servers, and of each."""
+    """Memory, of all servers and of each, is shown in bytes with the prefix that suits its size."""
     viewer.opens("memory")
     servers = viewer.data.frame("SERVERS").assign(bytes=lambda rows: rows["memory_kib"] * 1024)
     newest = servers.groupby("token")["bytes"].last().sum()
@@ -296,7 +298,8 @@ def test_memory(viewer: Viewer) -> None:
 
 
 def test_rooms(viewer: Viewer) -> None:
-    """How far the warmest device of each room is above the room's limit, which is in the bucket."""
+    """The table has how far the warmest device of each room is above the room's limit, which is in a
+    bucket."""
     viewer.opens("rooms")
     warmest = viewer.data.frame("SENSORS").groupby("token")["celsius"].max()
     above: Numbers = {}
@@ -306,7 +309,8 @@ def test_rooms(viewer: Viewer) -> None:
 
 
 def test_last_week(viewer: Viewer) -> None:
-    """How much slower each minute's orders are than the archive's mean of their region, in percent."""
+    """The chart has by how many percent each minute's orders are slower than the archive's mean of their
+    region."""
     viewer.opens("last_week")
     viewer.tab.get_by_role("button", name="Run", exact=True).click()
     usual = viewer.data.archive().groupby("token")["ms"].mean()
@@ -316,14 +320,15 @@ def test_last_week(viewer: Viewer) -> None:
 
 
 def test_by_status(viewer: Viewer) -> None:
-    """A row per minute with a column per status."""
+    """The table has a row per minute with a column per status."""
     viewer.opens("by_status")
     counts = minutes(viewer.data.frame("ORDERS"), "status").size().unstack(fill_value=0).reset_index()
     comes(lambda: viewer.cells("newest_rows"), table(counts, "_time", "paid", "sent", "failed"))
 
 
 def test_the_document() -> None:
-    """docs/cookbook.md has each page as it is, once, with its picture and a heading; each page has a test."""
+    """docs/cookbook.md contains each page's source unchanged, with its picture and a heading, once; each page
+    has a test in this file."""
     text = FILE.read_text()
     assert text == document()
     pictures = re.findall(r"^## .+\n\n(?:(?!## ).*\n)+?!\[.+\]\(cookbook/(\w+)\.png\)$", text, re.MULTILINE)

@@ -45,24 +45,25 @@ LINES = """() => {
   return ['.js-plotly-plot', '.lb-states'].map(name => document.querySelector(name))
     .map(found => time(found?.lookback ?? found?.parentElement.lookback))
 }"""
-"""When the line of the chart and of the bands is, ms since the epoch; null without one."""
+"""The times of the chart's crosshair and of that of the bands, in ms since the epoch; null without one."""
 ZOOMS = """() => {
   const [chart, bands] = ['.js-plotly-plot', '.lb-states'].map(name => document.querySelector(name))
     .map(found => found.lookback ?? found.parentElement.lookback)
   return [chart.zoomedTimes(), bands.zoomedTimes(), [bands.from, bands.to]]
 }"""
-"""From when to when the chart and the bands are zoomed, and what the bands show, ms since the epoch."""
+"""The zoomed times of the chart, those of the bands, and the times that the bands show, in ms since the
+epoch; null without a zoom."""
 MARKS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
   const axis = plot.parentElement.lookback.timeAxis()
   const found = [...plot.querySelectorAll('.lb-marks > i')]
   return found.map(mark => [mark.firstChild.textContent, axis?.time(mark.at)])
 })"""
-"""By chart: text and time of each mark, ms since the epoch."""
+"""By chart: the text and the time of each mark, in ms since the epoch."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with rows, and a stream of events without any."""
+    """A nats-server with a stream of rows, and an empty stream of events."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.add_stream("EVENTS", ["events.>"])
@@ -91,8 +92,9 @@ def shows(tab: Page, wanted: list[list[str]]) -> bool:
 
 
 def test_in_all_charts(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
-    """An event is marked at its time in all charts of both viewers as it comes; what it says is text, and
-    cut. In the past there are the marks of then, and on a page without the call none."""
+    """An event is marked at its time in all charts of both viewers as it arrives; its text is plain and
+    shortened. At a stretch, the charts have that stretch's marks. On a page without events(), they have
+    none."""
     bad: list[str] = []
 
     def refuse(dialog: Dialog) -> None:
@@ -157,11 +159,11 @@ def test_in_all_charts(server: NatsServer, tmp_path: Any, browser: Browser) -> N
 
 
 def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
-    """Bands of states have the marks, the line at the time that is pointed at, of a chart in the bands and of
-    the bands in a chart, and one zoom with the chart: the legend then says the shares of what is in sight."""
+    """Bands of states have the same marks as the charts. The crosshair of a chart also shows in the bands and
+    vice versa, and both share one zoom. When zoomed, the legend has the shares of the visible time."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "overview.py").write_text(BANDS)
-    server.add_stream("BANDS", ["bands.>"])  # so that all of its states but the last are short
+    server.add_stream("BANDS", ["bands.>"])  # its states, except the last, are short
     server.publish("bands.a", *[json.dumps({"n": n}).encode() for n in range(5)])
     deploy(server, version="1")
     with (
@@ -195,20 +197,21 @@ def test_bands(server: NatsServer, tmp_path: Any, browser: Browser) -> None:
 
 
 def together(tab: Page) -> bool:
-    """Whether chart and bands have a line at the same time, to a pixel."""
+    """True if chart and bands have a crosshair at the same time, within 1.5 s, about a pixel."""
     chart, bands = tab.evaluate(LINES)
     return chart is not None and bands is not None and abs(chart - bands) < 1500
 
 
 def zoomed(tab: Page) -> bool:
-    """Whether chart and bands have one zoom, to a millisecond, which is all that the bands show."""
+    """True if chart and bands share one zoom, within a millisecond, and the bands show exactly the zoomed
+    times."""
     chart, bands, axis = tab.evaluate(ZOOMS)
     return chart is not None and chart == pytest.approx(bands, rel=0, abs=1) and bands == axis
 
 
 def test_what_is_marked(server: NatsServer) -> None:
-    """Of many rows the newest are marked, with their own times, and it is said; the text holds values of any
-    kind as tables show them, and nothing for a missing one."""
+    """Of many rows, the newest are marked at their own times, and the page says how many are not. The text
+    has values of any kind as tables show them, and nothing for a missing value."""
     server.add_stream("MANY", ["many.>"])
     now = pd.Timestamp.now("UTC").floor("s")
     rows = [
@@ -234,8 +237,8 @@ def test_what_is_marked(server: NatsServer) -> None:
 
 
 def test_on_a_page(open_page: Open, server: NatsServer) -> None:
-    """Without an event the page says nothing of it and is as live as its other rows; an unknown column is
-    named, and so is what is no view."""
+    """Without events, the page does not mention them, and its state is that of its other rows. An unknown
+    column and an argument that is not a view are reported."""
     server.add_stream("NONE", ["none.>"])
     server.publish("s.a", b'{"n": 1}')
     page = open_page(PAGE.replace('"EVENTS"', '"NONE"'))
@@ -251,8 +254,8 @@ def test_on_a_page(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_view_that_is_also_drawn_may_be_stale(server: NatsServer) -> None:
-    """Rows that are only marked come at no regular intervals; those of a view that the page also draws, or
-    whose rows its code takes, do, in any order."""
+    """Rows that are only marked arrive at no regular intervals, so their view is never stale. It can be stale
+    if the page also draws the view or its code reads the rows, in either order."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed("S", look_back="PT5M")
         feed.wait(10)

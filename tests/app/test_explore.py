@@ -1,4 +1,4 @@
-"""The page "Explore": any stream of a server, and each view of it as a page of its own.
+"""The page "Explore": any stream of a server, and each of its views as a page to copy.
 
 Slow, because a browser draws each choice anew.
 """
@@ -33,7 +33,7 @@ Open = Callable[..., AppTest]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with streams of numbers, of words, of bytes, and of nasty names."""
+    """A nats-server with streams of numbers, of words, of bytes, and of hostile names."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         streams = {"A": "a.>", "WORDS": "w.>", "BYTES": "b.>", NASTY_STREAM: "q.>", "ARRAYS": "r.>"}
         for name, subjects in streams.items():
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 async def fill(nc: Any) -> None:
-    """Publish what the streams hold."""
+    """Fill the streams."""
     js = nc.jetstream()
     await js.create_key_value(bucket="settings")
     for i in range(30):
@@ -60,8 +60,8 @@ async def fill(nc: Any) -> None:
 
 
 def page_text(app: AppTest) -> str:
-    """All that the page says in words, Markdown's backslashes removed; live elements too, if the websocket is
-    blocked."""
+    """All sentences of the page without Markdown's backslashes, including those of live elements if the
+    websocket is blocked."""
     boxes = [*app.error, *app.warning, *app.info, *app.caption]
     lines = [str(content[name]) for content in live(app) for name in ("text", "note") if name in content]
     return re.sub(r"\\(.)", r"\1", "\n".join([*(box.value for box in boxes), *lines]))
@@ -74,7 +74,8 @@ def live(app: AppTest) -> list[dict[str, Any]]:
 
 
 def cells(app: AppTest, column: int) -> list[str]:
-    """A column of the live table of fields, or of messages, the newest first."""
+    """A column of the live table of fields in the order of the table, or of that of messages, newest
+    first."""
     found = {name: row for content in live(app) for name, row in content.items() if name[0] in "=r"}
     fields = sorted((row for name, row in found.items() if name[0] == "="), key=lambda row: row[0])
     messages = [row for name, row in sorted(found.items(), reverse=True) if name[0] == "r"]
@@ -82,7 +83,7 @@ def cells(app: AppTest, column: int) -> list[str]:
 
 
 def payload(app: AppTest) -> str:
-    """The newest message in full."""
+    """The newest message in full, as the page shows it."""
     return next(str(content["payload"]) for content in live(app) if "payload" in content)
 
 
@@ -93,7 +94,7 @@ def rows(app: AppTest) -> str:
 
 
 def drawn(app: AppTest) -> list[object]:
-    """What is drawn, down to each number."""
+    """All that is drawn, down to each number."""
     found: list[object] = [element.proto.spec for element in app.get("plotly_chart")]
     found += [frame.value.to_dict() for frame in app.dataframe]
     for element in app.get("bidi_component"):
@@ -108,7 +109,7 @@ def drawn(app: AppTest) -> list[object]:
 
 
 def test_fields(open_page: Open) -> None:
-    """The fields come with their kinds; a field that holds times is offered as the rows' own time."""
+    """Each field has its kind; a field that holds times is offered as the rows' own time."""
     app = open_page(EXPLORE, blocked=True, stream="A")
     assert cells(app, 1) == ["x", "y", "at", "kind"]
     assert cells(app, 2) == ["integer", "integer", "time", "text"]
@@ -120,13 +121,13 @@ def test_fields(open_page: Open) -> None:
 
 
 def branches(app: AppTest) -> dict[str, str]:
-    """The messages of each branch of the tree of subjects that is open."""
+    """By visible branch of the tree of subjects: its number of messages."""
     found = next(content for content in live(app) if content.keys() != {"text"})
     return {name[1:]: row[6] for name, row in found.items() if name[0] == "="}
 
 
 def test_subjects(open_page: Open) -> None:
-    """The subjects that match come with their numbers of messages."""
+    """The subjects that match have their numbers of messages."""
     app = open_page(EXPLORE, blocked=True, stream="A", show="Subjects", open="a")
     assert branches(app) == {"a": "30", "a.0": "10", "a.1": "10", "a.2": "10"}
     assert "3 subjects. Messages in the stream were counted at" in page_text(app)
@@ -135,7 +136,8 @@ def test_subjects(open_page: Open) -> None:
 
 
 def test_several_filters(open_page: Open) -> None:
-    """Several filters, separated by spaces, are one choice: rows, counted subjects and the copied page."""
+    """Several filters separated by spaces are one choice, for the counted subjects and the copied page.
+    Filters that overlap are reported."""
     several = {"stream": "A", "subjects": "a.0 a.2"}
     app = open_page(EXPLORE, blocked=True, **several, show="Subjects", open="a")
     assert branches(app) == {"a": "20", "a.0": "10", "a.2": "10"}
@@ -145,7 +147,8 @@ def test_several_filters(open_page: Open) -> None:
 
 
 def test_messages_that_are_no_json(open_page: Open) -> None:
-    """Messages show as they came, whatever they hold, and the page says why they are no rows."""
+    """Messages are shown unchanged whatever they hold, and the page says that they could not be decoded into
+    rows."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", show="Messages")
     assert cells(app, 5) == [f"door {i} is open" for i in (2, 1, 0)]
     assert (
@@ -158,7 +161,8 @@ def test_messages_that_are_no_json(open_page: Open) -> None:
 
 
 def test_a_filter_that_no_row_matches_beside_what_is_no_json(open_page: Open, server: NatsServer) -> None:
-    """One message that is no JSON does not make the page say that none could be decoded."""
+    """If no row matches the filter and one message is not JSON, the page reports both; it does not say that
+    no message could be decoded."""
     server.add_stream("MIXED", ["mixed.>"])
     for payload in (b'{"ms": 1}', b"\xff", b'{"ms": 2}'):
         server.publish("mixed.x", payload)
@@ -170,8 +174,8 @@ def test_a_filter_that_no_row_matches_beside_what_is_no_json(open_page: Open, se
 
 
 def test_no_numbers(open_page: Open, server: NatsServer) -> None:
-    """Of rows without a number, a text with a few values is drawn as states; of one with many, rows are
-    counted."""
+    """For rows without numbers, a text with few values is drawn as states; for a text with many values, rows
+    are counted."""
     app = open_page(EXPLORE, blocked=True, stream="WORDS", payloads="text")
     assert [box.value for box in app.selectbox if box.label in ("Chart", "Field")] == ["states", "value"]
     server.add_stream("LINES", ["lines"])
@@ -182,7 +186,7 @@ def test_no_numbers(open_page: Open, server: NatsServer) -> None:
 
 
 def test_newest_message_is_indented(open_page: Open) -> None:
-    """JSON is indented, each character as it is."""
+    """The newest message is shown as indented JSON, with all of its characters unchanged."""
     app = open_page(EXPLORE, blocked=True, stream=NASTY_STREAM, show="Messages")
     assert json.loads(payload(app))["z"] == -29
     assert "\n  " in payload(app)
@@ -199,7 +203,8 @@ def test_newest_message_is_indented(open_page: Open) -> None:
     ],
 )
 def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) -> None:
-    """A pattern, a look-back or a time that cannot be read is reported in a sentence; the choices stay."""
+    """An invalid subject or look-back, an unusable time field and a subject without messages are reported in
+    a sentence; the choices stay."""
     app = open_page(EXPLORE, blocked=True, stream="A", **query)
     assert said in page_text(app)
     assert not app.exception
@@ -212,7 +217,7 @@ def test_what_cannot_be_read(open_page: Open, query: dict[str, str], said: str) 
     [{"field": "nope"}, {"chart": "pie"}, {"by": "<b>x</b>"}, {"show": "x"}],
 )
 def test_unknown_names_in_the_address(open_page: Open, query: dict[str, str]) -> None:
-    """An address that names something unknown opens the default, and says so."""
+    """An address with an unknown name opens the default instead, and the page says so."""
     app = open_page(EXPLORE, **({"stream": "A"} | query))
     assert not app.exception
     assert not app.error
@@ -223,7 +228,7 @@ def test_unknown_names_in_the_address(open_page: Open, query: dict[str, str]) ->
 
 
 def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server without a stream, or with nothing but a bucket, is no mistake."""
+    """A server without a stream, or with only a bucket, is not an error."""
     with running_server(tmp_path / "empty") as empty:
         monkeypatch.setenv("NATS_URL", empty.url)
         empty.run(lambda nc: nc.jetstream().create_key_value(bucket="settings"))
@@ -259,8 +264,8 @@ def test_empty_server(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> None:
-    """The code that a view shows is a page, and the page shows the same rows in the same way, whatever is in
-    the names."""
+    """The code that a view offers is a complete page. It shows the same rows in the same way, even with
+    hostile names."""
     explored = open_page(EXPLORE, blocked=True, **query, show="Copy as page")
     assert not explored.exception
     for name, value in query.items():
@@ -292,8 +297,9 @@ def test_copied_page(open_page: Open, tmp_path: Path, query: dict[str, str]) -> 
 def test_by_tells_rows_of_a_message_apart(
     open_page: Open, query: dict[str, str], by: str, field: str | None
 ) -> None:
-    """Series of rows that come from one message are split by the text that differs within it, which the
-    address then has, and else by their subject; states begin with the field that is called so."""
+    """Rows that share a message are split into series by the text field that differs among them, and the
+    address has that field. Other rows are split by subject. For states, the default field is the one named
+    "state"."""
     app = open_page(EXPLORE, stream="ARRAYS", **query)
     chosen = {box.key: box.value for box in app.selectbox}
     assert chosen["by"] == by
@@ -302,13 +308,13 @@ def test_by_tells_rows_of_a_message_apart(
 
 
 def choose(tab: Page, label: str, choice: str) -> None:
-    """Choose something, and wait for it to be in the address."""
+    """Choose an option, and wait until it is in the address."""
     pick(tab, label, choice)
     until(lambda: f"{label.lower()}={choice}" in tab.evaluate("location.search"))
 
 
 def shown(tab: Page) -> list[object]:
-    """What is chosen, and what the chart shows by which name."""
+    """The choices, the selected tab, and the names of the series or groups that the chart shows."""
     boxes = tab.locator("[data-testid=stSelectbox] input").evaluate_all("all => all.map(one => one.value)")
     tabs = tab.get_by_role("tab", selected=True).inner_text()
     chart = tab.locator(".js-plotly-plot").first
@@ -318,7 +324,7 @@ def shown(tab: Page) -> list[object]:
 
 
 def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
-    """The browser's Back takes a choice back, and at last leaves the page; Forward makes it again."""
+    """The browser's Back undoes one choice at a time, then leaves the page; Forward redoes a choice."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto("about:blank")
         tab.goto(f"{running.url}/explore?stream=A&source=stream")
@@ -335,12 +341,12 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
             (tab.go_back, field, "x"),
         ]
         for go, box, value in steps:
-            tab.wait_for_timeout(2000)  # a viewer looks before they go on
+            tab.wait_for_timeout(2000)  # as a viewer does, who looks at the page first
             go()
             expect(box).to_have_value(value, timeout=30_000)
             until(lambda: f"field={field.input_value()}" in tab.evaluate("location.search"))
         until(lambda: shown(tab)[2] == ["0", "1", "2"])
-        for _ in range(2):  # the first goes back to before the first field had its place in the address
+        for _ in range(2):  # the first returns to the address before the default field was added
             tab.wait_for_timeout(2000)
             tab.go_back()
         until(lambda: tab.evaluate("location.href") == "about:blank")
@@ -349,7 +355,8 @@ def test_back_undoes_a_choice(server: NatsServer, browser: Browser, tmp_path: Pa
 def test_a_page_opened_from_the_menu_is_one_step_back(
     server: NatsServer, browser: Browser, tmp_path: Path
 ) -> None:
-    """The first choices of a page only complete its address, so one Back leaves it, and Forward returns."""
+    """The defaults that complete a page's address make no history entry: one Back leaves the page, and
+    Forward returns to it."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/inside")
         for _ in range(2):
@@ -366,7 +373,7 @@ def test_a_page_opened_from_the_menu_is_one_step_back(
 
 
 def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
-    """What a viewer has chosen is in the address, and opens the same view for somebody else."""
+    """A viewer's choices are in the address, and the same address opens the same view for another viewer."""
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/explore")
         expect(tab.locator(".lb-status")).to_contain_text("30 rows", timeout=30_000)
@@ -394,9 +401,9 @@ def test_link_opens_the_same_view(server: NatsServer, browser: Browser, tmp_path
 def test_many_subjects_are_not_counted_unasked(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a stream with many subjects those of the rows are shown; the server counts when a viewer clicks, and
-    the answer is kept."""
-    # The package has a function of that name, too.
+    """In a stream with many subjects, the page shows only the subjects of its rows. The server counts all
+    subjects when a viewer clicks, and the result is kept."""
+    # Through sys.modules, because components.nats also has a function `streams`.
     monkeypatch.setattr(sys.modules["components.nats.streams"], "MOST_COUNTED", 5)
     with running_server(tmp_path / "many") as many:
         monkeypatch.setenv("NATS_URL", many.url)
@@ -418,8 +425,8 @@ def test_many_subjects_are_not_counted_unasked(
 def test_more_subjects_than_one_reply_has(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More subjects than one reply of the server has are counted beside the page, for all with the same
-    rights, and it says how far that is; of even more it says that they are not counted."""
+    """More subjects than fit into one reply are counted in the background, once for all viewers with the same
+    rights, with a progress bar. Above a second limit, the page says that they cannot be counted."""
     streams, tree = (sys.modules[f"components.nats.{name}"] for name in ("streams", "subject_tree"))
     monkeypatch.setattr(streams, "MOST_COUNTED", 5)
     monkeypatch.setattr(streams, "PAGE", 5)
@@ -427,7 +434,7 @@ def test_more_subjects_than_one_reply_has(
     count = streams._count
 
     def held(*arguments: Any) -> Any:
-        """Counts on request as soon as the test says so."""
+        """Report some progress, then count once the test allows it."""
         if len(arguments) == 5:
             arguments[4](3, 7)
             assert release.wait(60)
@@ -455,11 +462,11 @@ def test_more_subjects_than_one_reply_has(
 
 
 def has_counted(app: AppTest) -> bool:
-    """True once the page, run again, says that the messages of the stream were counted."""
+    """True once a rerun of the page says that the messages of the stream were counted."""
     app.session_state["_blocked"] = True  # the live elements come with the run
     return "Messages in the stream were counted at" in page_text(app.run())
 
 
 def bars(app: AppTest) -> str:
-    """What the bars of progress say."""
+    """The texts of the progress bars."""
     return " ".join(element.proto.text for element in app.get("progress"))

@@ -44,8 +44,9 @@ def tabs(url: str, browser: Browser) -> Iterator[list[Page]]:
 
 
 def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> None:
-    """Fields are split by pattern, a click shows those of one, and a link opens it; what changes is reported
-    to all viewers as it comes, to the letter."""
+    """Fields are listed by subject pattern. A click shows the fields of one pattern, and a link opens that
+    choice. A change of a field's kind is reported to all viewers as it happens, with names and values as
+    plain text."""
     one, other = tabs
     one.goto(f"{url}/explore?stream=SHOP")
     patterns = one.locator(".lb-patterns tbody tr")
@@ -76,8 +77,8 @@ def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> 
 
 
 def test_subjects_are_a_tree(server: NatsServer, url: str, tabs: list[Page]) -> None:
-    """Levels open by clicks and are in the link; messages and rates come to all viewers; a search finds
-    subjects; a click makes a subject the page's filter."""
+    """Levels open with a click and are in the link. Numbers of messages and rates are updated for all
+    viewers. A search finds subjects, and a click makes a subject the page's filter."""
     one, other = tabs
     one.goto(f"{url}/explore?stream=SHOP&show=Subjects")
     rows = ".lb-subject_tree tbody tr"

@@ -1,5 +1,4 @@
-"""A page with a filtered view, in a real browser: what the line above it says, and what it says without
-rows."""
+"""A page with a filtered view, in a real browser: its status line, and its sentences without rows."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ PAGES = {
 
 @pytest.fixture
 def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
-    """The app with a page for each view."""
+    """The app with one page per view."""
     (tmp_path / "pages").mkdir()
     for name, view in PAGES.items():
         lines = [
@@ -50,8 +49,8 @@ def opened(running: App, browser: Browser, page: str) -> Page:
 
 
 def test_words_above_the_page(server: NatsServer, running: App, browser: Browser) -> None:
-    """The line says how many messages match, of how many, and goes on as they come; the computed column is
-    drawn."""
+    """The status line shows how many messages match, of how many, and counts new messages as they arrive. The
+    computed column is drawn."""
     tab = opened(running, browser, "errors")
     line = tab.locator(".st-key-status-line")
     expect(line).to_contain_text("level = 'error': 10 of 30 messages")
@@ -63,7 +62,7 @@ def test_words_above_the_page(server: NatsServer, running: App, browser: Browser
 
 
 def test_an_expression_is_no_markup(running: App, browser: Browser) -> None:
-    """What is in an expression is shown as it is."""
+    """Markup in an expression is shown as plain text."""
     tab = opened(running, browser, "hostile")
     line = tab.locator(".st-key-status-line")
     expect(line).to_contain_text("<b>[x](http://evil)</b>")
@@ -73,7 +72,8 @@ def test_an_expression_is_no_markup(running: App, browser: Browser) -> None:
 
 
 def test_nothing_matches(server: NatsServer, running: App, browser: Browser) -> None:
-    """Without a row, the page says that no message matches, and that no message has the field."""
+    """Without a matching row, the page says that no message matches, and that no message has the misspelt
+    field."""
     tab = opened(running, browser, "none")
     expect(tab.get_by_text("None of the 30 messages in the last 1 h")).to_be_visible()
     doubt = "No message so far has the field 'levle'. Did you mean 'level'?"
@@ -84,7 +84,7 @@ def test_nothing_matches(server: NatsServer, running: App, browser: Browser) -> 
 
 
 def test_a_mistake(running: App, browser: Browser) -> None:
-    """Wrong SQL is an error on the page, with its place."""
+    """Invalid SQL is an error on the page, with line and column."""
     tab = opened(running, browser, "wrong")
     expect(tab.get_by_text("where: Line 1, column 21: The aggregate 'count'")).to_be_visible()
     tab.close()

@@ -1,4 +1,4 @@
-"""A disk that becomes full under the embedded server.
+"""A disk that fills up under the embedded server.
 
 Slow, because a disk is filled, and its server has to recover.
 """
@@ -10,7 +10,8 @@ from tests.running import ROOT
 
 
 def test_full_disk() -> None:
-    """tests/full_disk.py: pages say that nothing is stored and why, and figures go on when there is room."""
+    """Pages say that nothing is stored and why, and new figures appear once there is room again. The check is
+    in tests/full_disk.py."""
     ran = subprocess.run(
         ["unshare", "-Urm", sys.executable, "-m", "tests.full_disk"],
         cwd=ROOT,

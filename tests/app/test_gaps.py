@@ -1,4 +1,4 @@
-"""What is truly gone is shown as such, with counts and times, in a real browser."""
+"""Missing messages are reported as such, with counts and times, in a real browser."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def say(server: NatsServer, subject: str, count: int, pause: float = 0.1) -> Non
 
 
 def bands(tab: Page) -> list[list[float]]:
-    """From when to when the chart says that something is missing, in ms."""
+    """The times that the chart shades as missing, as start and end in ms."""
     found: list[list[float]] = tab.locator(".js-plotly-plot").first.evaluate(BANDS)
     return found
 
@@ -66,7 +66,8 @@ def tab(browser: Browser) -> Iterator[Page]:
 
 
 def test_purged(server: NatsServer, running: App, tab: Page) -> None:
-    """Purged messages leave the page; how many they were and from when is said, and shaded in the chart."""
+    """Purged messages leave the page. The page states their number and time, and the chart shades that
+    time."""
     say(server, "s.a", 60)
     tab.goto(f"{running.url}/stream")
     expect(tab.locator(".lb-status")).to_contain_text("60 rows", timeout=30_000)
@@ -82,7 +83,8 @@ def test_purged(server: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_history_begins(server: NatsServer, running: App, tab: Page) -> None:
-    """A stream that is shorter than the look-back says since when it holds anything."""
+    """If a stream begins later than the look-back, the page says since when it holds messages, and how many
+    had left it."""
     say(server, "s.a", 30, 0.02)
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=20))
     tab.goto(f"{running.url}/stream")
@@ -93,7 +95,8 @@ def test_history_begins(server: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_plain_subjects(server: NatsServer, running: App, tab: Page) -> None:
-    """Without a stream the page says so, and marks the time in which nobody listened."""
+    """A page of plain subjects says that there is no history. Time without a connection is reported and
+    shaded."""
     tab.goto(running.url)
     expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No messages in the last", timeout=30_000)
     say(server, "t.a", 30)

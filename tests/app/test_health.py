@@ -1,4 +1,4 @@
-"""What the app says of itself: to orchestrators, to Prometheus, and on a page."""
+"""The app's state for orchestrators, for Prometheus, and on a page."""
 
 import urllib.error
 import urllib.request
@@ -18,7 +18,7 @@ TOKEN = "for-the-scraper"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, NatsServer]]:
-    """The app on a server with a login, whose password no answer may hold."""
+    """The app on a server with a login; no response may contain its password."""
     folder = tmp_path_factory.mktemp("app")
     users = 'authorization { users = [{user: "someone", password: "secret-word"}] }'
     with running_server(folder / "nats", users) as server:
@@ -32,7 +32,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, Nat
 
 
 def asked(url: str, token: str = "") -> tuple[int, str]:
-    """Status and text of an answer."""
+    """Send a GET, with a bearer token if one is given; return status and body."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -42,7 +42,8 @@ def asked(url: str, token: str = "") -> tuple[int, str]:
 
 
 def test_ready_is_connected(running: tuple[App, NatsServer], browser: Browser) -> None:
-    """It is alive whatever NATS does, and ready while there is a connection; it says no more than that."""
+    """healthz is 200 whatever the state of NATS. readyz is 200 while there is a connection to NATS and 503
+    otherwise. Neither reveals more."""
     started, server = running
     until(lambda: asked(f"{started.url}/lookback/readyz") == (200, "ok\n"))
     server.kill()
@@ -53,7 +54,7 @@ def test_ready_is_connected(running: tuple[App, NatsServer], browser: Browser) -
 
 
 def test_figures_want_their_token(running: tuple[App, NatsServer]) -> None:
-    """Without the token there are no figures, and none of the answers holds a secret."""
+    """Without the right token there are no metrics, and even with it they contain no secret."""
     url = f"{running[0].url}/lookback/metrics"
     for token in ("", "wrong", f"{TOKEN}x", "ü"):
         status, text = asked(url, token)
@@ -64,8 +65,8 @@ def test_figures_want_their_token(running: tuple[App, NatsServer]) -> None:
 
 
 def test_figures_of_two_feeds_and_two_viewers(running: tuple[App, NatsServer], browser: Browser) -> None:
-    """Each feed has its own figures, as Prometheus's own parser reads them; the page shows the same, the
-    last events, and no secret."""
+    """Each feed has its own metrics, in a format that Prometheus's parser accepts. The page Inside shows the
+    latest events, and no page contains a secret."""
     started, _ = running
     with fresh_tab(browser) as one, fresh_tab(browser) as other:
         _compare(started, [one, other])
@@ -83,7 +84,7 @@ def _compare(started: App, tabs: list[Page]) -> None:
             for family in text_string_to_metric_families(text)
         }
 
-    # A tab has two websockets, and counts once
+    # A tab has two websockets but counts as one viewer.
     until(lambda: figures()["lookback_viewers"][0][1] == 2)
     assert figures()["lookback_connected"] == [({"role": ""}, 1.0)]
     rows = [
