@@ -115,7 +115,7 @@ def test_figures_agree_with_the_browser(demo: App, context: BrowserContext) -> N
     comparison = Comparison(context, demo.url, "?rate=50&series=5")
     comparison.wait_until_live()
     received = watch_websockets(comparison)
-    until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # the page's websocket, and one of each half
+    until(lambda: comparison.ours and len(received()) >= 3, PATIENCE)  # the page's, and both halves'
     until(lambda: all(rate > 0 for rate in comparison.figures("before compression")), PATIENCE)
     comparison.page.wait_for_timeout(8000)  # until the replay is no longer part of the rates
     samples, began = [], time.monotonic()

@@ -1,4 +1,4 @@
-"""One viewer's heavy page beside another viewer's small one.
+"""One viewer's heavy page beside another viewer's small page.
 
 Slow, because eight charts of half a million rows load before anything can be measured.
 """
@@ -15,14 +15,15 @@ from tests.running import app
 
 ROWS = 500_000
 RATE, SERIES = 1000, 50
-"""Messages a second of the heavy page's stream, and their series."""
+"""Messages a second of the heavy page's stream, and the number of its series."""
 CHARTS = 8
 STRETCH = 6.0
-"""Seconds of each look."""
+"""Seconds of each measurement."""
 MOST = 4.0
-"""How many times as long the small page's messages may take as without the neighbour."""
+"""How many times as long the small page's messages may take beside the heavy page as without it."""
 LEAST = 0.05
-"""Seconds of which the multiple is taken at least: a frame may have to wait this long for the one before."""
+"""The multiple is taken of at least this many seconds: a frame may have to wait this long for the frame
+before."""
 SMALL = '''"""Small."""
 from components import line_chart, live
 
@@ -39,20 +40,20 @@ for number in range({CHARTS}):
 
 @dataclass(frozen=True)
 class Looks:
-    """Seconds from publishing to the small page's viewer."""
+    """Seconds from publishing a message until the small page's viewer receives it."""
 
     alone: list[float]
-    """Before and after."""
+    """Before and after the heavy page is open."""
     beside: list[float]
-    """Beside the heavy page."""
+    """While the heavy page is open."""
     opening: list[float]
     """While the heavy page is opened again and again."""
     frames: int
-    """How many frames the heavy page's viewer got meanwhile."""
+    """How many frames the heavy page's viewer received while `beside` was measured."""
 
 
 async def look(nats_url: str, url: str) -> Looks:
-    """Look at the small page."""
+    """Measure the small page before, beside and after the heavy page, and while that is opened repeatedly."""
     async with (
         publishing(nats_url, CLOCK, series=10, rate=10, rows=3000),
         publishing(nats_url, "HEAVY", series=SERIES, rate=RATE, rows=ROWS),
@@ -84,9 +85,9 @@ async def all_drawn(audience: Audience) -> None:
 
 
 def test_eight_heavy_charts_of_one_viewer_delay_no_other(tmp_path: Path) -> None:
-    """Beside a viewer of eight charts over half a million rows and a thousand messages a second, another
-    viewer gets each message of a small page about as soon as without, also while more viewers open the heavy
-    page."""
+    """One viewer has eight charts over half a million rows and a thousand messages a second. Another viewer
+    still receives each message of a small page about as soon as without them, also while more viewers open
+    the heavy page."""
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "small.py").write_text(SMALL)

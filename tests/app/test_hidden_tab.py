@@ -1,4 +1,4 @@
-"""A tab that nobody sees, in a Chromium that hides it: the usual test drivers keep every tab visible.
+"""A hidden tab, in a Chromium that really hides it: the usual test drivers keep every tab visible.
 
 Slow, because it waits to see that nothing comes.
 """
@@ -20,7 +20,7 @@ CHART = f"{PLOT}.parentElement.lookback"
 
 
 async def until(holds: Callable[[], Awaitable[object]], seconds: float = 60) -> None:
-    """Wait for something to hold; fail when it does not."""
+    """Wait until a condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await holds():
         assert time.monotonic() < deadline, "it never came true"
@@ -33,7 +33,7 @@ def publish(server: NatsServer, count: int) -> None:
 
 
 async def quiet(page: Tab, seconds: float) -> None:
-    """Wait until nothing has gone over the page's websockets for so long."""
+    """Wait until nothing has gone over the page's websockets for `seconds`."""
 
     moved, before = time.monotonic(), -1
 
@@ -47,13 +47,14 @@ async def quiet(page: Tab, seconds: float) -> None:
 
 
 def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
-    """Once a tab is hidden not a byte goes either way; once it is seen again, one update brings all that came
-    meanwhile, and the viewer's zoom is as it was. A page without a chart rests as well."""
+    """Once a tab is hidden, nothing is sent or received. Once it is visible again, an update brings all
+    messages from the meantime, and the viewer's zoom is unchanged. A page without a chart becomes quiet as
+    well."""
 
     async def look(server: NatsServer, url: str) -> None:
         async with chromium(find(whole=True)) as devtools, tab(devtools, f"{url}/explore") as page:
             await until(lambda: page.value(f"{CHART}?.drawn && isFinite({NEWEST})"))
-            await page.value(f"{PLOT}.scrollIntoView()")  # one that is off-screen is not drawn
+            await page.value(f"{PLOT}.scrollIntoView()")  # a chart that is off-screen is not drawn
             await until(lambda: page.value(f"{CHART}.visible"))
             zoom = "{'yaxis.range[0]': 1, 'yaxis.range[1]': 2}"
             await page.value(f"{CHART}.library.relayout({CHART}.plot, {zoom}).then(() => 0)")
@@ -71,7 +72,7 @@ def test_a_hidden_tab_costs_nothing(tmp_path: Path) -> None:
             assert await page.value(f"{CHART}.asked") in (None, "-Infinity")
             assert await page.value(f"{CHART}.zoom.y") == [1, 2]
             received = len(page.received)
-            await until(lambda: asyncio.sleep(0, len(page.received) > received + 3))  # it goes on
+            await until(lambda: asyncio.sleep(0, len(page.received) > received + 3))  # updates continue
         async with chromium(find(whole=True)) as devtools, tab(devtools, f"{url}/values") as page:
             await until(lambda: page.value("Boolean(document.querySelector('.lb-status'))"))
             async with tab(devtools, "about:blank"):

@@ -1,4 +1,4 @@
-"""The History page in a real browser, with the real history service and with others.
+"""The History page in a real browser, with the real history service and with stand-ins.
 
 Slow, because it draws a page in a browser, while history services start and end.
 """
@@ -28,21 +28,21 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server."""
+    """A nats-server without JetStream."""
     with running_server(tmp_path_factory.mktemp("nats"), "# no jetstream") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with its own pages."""
+    """The app with its built-in pages."""
     with app(tmp_path_factory.mktemp("app"), NATS_URL=server.url) as running:
         yield running
 
 
 @pytest.fixture
 def tab(browser: Browser, running: App) -> Iterator[Page]:
-    """The History page."""
+    """A tab with the History page."""
     with fresh_tab(browser) as tab:
         tab.goto(f"{running.url}/history?refresh=1+s")
         expect(button(tab, "Run")).to_be_visible(timeout=30_000)
@@ -54,7 +54,7 @@ def button(tab: Page, name: str) -> Locator:
 
 
 def ask(tab: Page, sql: str | None = None) -> None:
-    """Type and run."""
+    """Type a query, if one is given, and run it."""
     if sql is not None:
         tab.get_by_role("textbox", name="SQL").fill(sql)
     button(tab, "Run").click()
@@ -65,14 +65,14 @@ def alert(tab: Page, text: str) -> None:
 
 
 def offered(tab: Page) -> pd.DataFrame:
-    """The rows behind the CSV link."""
+    """The rows of the CSV download."""
     link = tab.locator(".lb-downloads a").first.get_attribute("href")
     with urllib.request.urlopen(urllib.parse.urljoin(tab.url, link), timeout=30) as file:
         return pd.read_csv(io.BytesIO(file.read()))
 
 
 def hour() -> list[Message]:
-    """An hour of messages until now, one each ten seconds, of two subjects."""
+    """The last hour's messages: one each ten seconds, alternating between two subjects."""
     now = datetime.now(UTC).replace(microsecond=0)
     return [
         Message(
@@ -88,14 +88,14 @@ def hour() -> list[Message]:
 
 
 def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None:
-    """The page's own query gives a chart and files; a refused one says why; Stop ends one that still counts,
-    and the next one works."""
+    """The page's default query gives a chart and files. A refused query says why. Stop ends a query before
+    its first row, and the next query works."""
     with history(server, tmp_path, hour()):
         ask(tab)
         expect(tab.locator(".lb-legend button")).to_have_text(["core-0", "core-1"], timeout=30_000)
         rows = offered(tab)
         assert list(rows) == ["time", "subject", "messages"]
-        assert 240 < rows["messages"].sum() <= 360  # those of the first minutes may have aged out
+        assert 240 < rows["messages"].sum() <= 360  # the oldest may have left the look-back
         assert pd.to_datetime(rows["time"], format="ISO8601").dt.tz is not None
 
         ask(tab, "SELECT nothing FROM nowhere")
@@ -117,8 +117,8 @@ def test_the_real_service(server: NatsServer, tab: Page, tmp_path: Path) -> None
 
 
 def test_progress_and_stop(server: NatsServer, tab: Page) -> None:
-    """While rows come the bar says how many of how many, the page refreshes around it without asking again,
-    rows so far are on it, and Stop stops the service."""
+    """While rows arrive, the bar shows how many of how many, and the rows so far are on the page. Refreshes
+    do not send the query again, and Stop stops the service."""
     with service(server.url, endless) as running:
         ask(tab)
         bar = tab.locator("[data-testid=stProgress]")
@@ -139,7 +139,7 @@ def test_progress_and_stop(server: NatsServer, tab: Page) -> None:
 
 
 def test_another_takes_over(server: NatsServer, tab: Page) -> None:
-    """Another Run, another page, and closing the page stop what runs; no row of it is left."""
+    """Another Run, another page, and closing the tab each stop the running query; its rows disappear."""
     with service(server.url, endless) as running:
         ask(tab)
         expect(tab.locator("[data-testid=stProgress]")).to_be_visible(timeout=30_000)
@@ -160,7 +160,8 @@ def test_another_takes_over(server: NatsServer, tab: Page) -> None:
 
 
 def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
-    """What came before an error stays, beside the error; markup in either is text."""
+    """Rows received before an error stay on the page beside it; markup in the rows or the error is shown as
+    plain text."""
 
     async def answer(asked: Asked) -> None:
         for n in range(2):
@@ -186,14 +187,14 @@ def test_an_error_in_the_middle(server: NatsServer, tab: Page) -> None:
 
 
 def test_nobody_answers(tab: Page) -> None:
-    """Without a history service the page says so, and how to start one."""
+    """Without a history service, the page says so, and how to start one."""
     ask(tab)
     alert(tab, "No history service answers at history.query. Start one with python -m services.history")
 
 
 def test_a_service_of_another_client(server: NatsServer, tab: Page) -> None:
-    """A service under Node that knows only that zero bytes end an answer: its rows are shown, and Stop stops
-    here and says that it cannot be known."""
+    """A service under Node that only marks the end of an answer with an empty message: its rows are shown.
+    Stop ends the query on the page and warns that the service may continue."""
     with node("history.mjs", server.url) as script:
         assert script.line() == "ready"
         ask(tab, "SELECT 50")

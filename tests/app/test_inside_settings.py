@@ -1,4 +1,4 @@
-"""What the page Inside says of the settings in force."""
+"""The settings in force, as the page Inside shows them."""
 
 from collections.abc import Callable
 
@@ -22,8 +22,9 @@ SECRETS = {
 def test_it_shows_the_settings_in_force(
     server: NatsServer, open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each setting of NATS and of the app is shown with its unit, as set or by default, and of a secret only
-    that it is set; those of programs that run elsewhere are not, because they are not known."""
+    """Each setting of NATS and of the app is shown with its unit, as set or by default; a secret is shown
+    only as set. Settings of programs that the app did not start are left out, because their values are not
+    known."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOOKBACK_FEED_MEMORY", "64 MiB")
@@ -46,7 +47,8 @@ def test_it_shows_the_settings_in_force(
 
 
 def test_it_shows_those_of_the_programs_that_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the embedded server, its settings and those of the history service are shown too, and no DSN."""
+    """With the embedded server, the settings of the server and of the history service are shown too, without
+    any DSN."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     by_default = {name: value for name, value, _ in inside_page._of_the_environment()}

@@ -1,4 +1,4 @@
-"""A link keeps every choice: of the page that it leads to, and of the frame around it.
+"""A link keeps every choice: the choices of its page, and those of the frame around it.
 
 Slow, because every page is opened in a browser by its own link.
 """
@@ -24,17 +24,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
-    """A page in the browser."""
+    """A tab in the browser."""
     with fresh_tab(browser) as page:
         yield page
 
 
 LINKS: dict[str, tuple[Callable[[Page], None], str, Callable[[Page], None]]] = {}
-"""By page: what a viewer does there, what the link has then, and what it opens."""
+"""By page: what a viewer does there, the query of the link afterwards, and a check of the page that the link
+opens."""
 
 
 def link(page: str, address: str, opens: Callable[[Page], None]) -> Callable[[Callable[[Page], None]], None]:
-    """Note what a viewer does on `page`."""
+    """Register what a viewer does on `page`."""
 
     def note(does: Callable[[Page], None]) -> None:
         LINKS[page] = does, address, opens
@@ -43,21 +44,21 @@ def link(page: str, address: str, opens: Callable[[Page], None]) -> Callable[[Ca
 
 
 def same_key(tab: Page) -> None:
-    """The search and the switch are as they were chosen."""
+    """The search and the switch are as the viewer chose them."""
     expect(tab.get_by_placeholder("Part of a key")).to_have_value("sys")
     expect(tab.get_by_role("switch", name="Deleted keys too")).to_be_checked()
 
 
 @link("values", "search=sys&deleted=true", same_key)
 def search_a_key(tab: Page) -> None:
-    """Search for a key, deleted ones too."""
+    """Search for a key, including deleted keys."""
     tab.get_by_placeholder("Part of a key").fill("sys")
     tab.get_by_placeholder("Part of a key").press("Enter")
     tab.get_by_text("Deleted keys too").click()
 
 
 def same_tab(tab: Page) -> None:
-    """The tab is the one that was chosen."""
+    """The selected tab is the one that the viewer chose."""
     expect(tab.get_by_role("tab", name="Messages")).to_have_attribute("aria-selected", "true")
 
 
@@ -65,12 +66,12 @@ def same_tab(tab: Page) -> None:
 def choose_another_tab(tab: Page) -> None:
     """Choose a tab and a decoder."""
     tab.get_by_role("tab", name="Messages").click()
-    expect(tab.locator(".lb-message_list")).to_be_visible(timeout=30_000)  # the page has run for it
+    expect(tab.locator(".lb-message_list")).to_be_visible(timeout=30_000)  # the page has run with the new tab
     pick(tab, "Payloads", "auto")
 
 
 def same_steps(tab: Page) -> None:
-    """The sliders stand where they were put."""
+    """The sliders are where the viewer moved them."""
     expect(tab.get_by_role("slider", name="Messages a second")).to_have_attribute("aria-valuetext", "20")
     expect(tab.get_by_role("slider", name="Series")).to_have_attribute("aria-valuetext", "5")
 
@@ -83,13 +84,13 @@ def move_sliders(tab: Page) -> None:
 
 
 def addressed(tab: Page) -> set[str]:
-    """The choices in the address that the browser has now: `tab.url` is as old as the last call."""
+    """The choices in the browser's current address; `tab.url` is only updated by Playwright calls."""
     return set(str(tab.evaluate("location.search")).removeprefix("?").split("&"))
 
 
 def test_back_leaves_the_refresh(demo: App, tab: Page) -> None:
-    """How often the pages refresh is no step of the Back button, on no page; Back undoes the choice before
-    it, and the address that it leads to has the refresh of now."""
+    """The refresh interval makes no history entry on any page. Back undoes the choice before it, and keeps
+    the current interval in the address."""
     tab.goto(f"{demo.url}/explore?stream=METRICS")
     expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
     tab.get_by_role("tab", name="Messages").click()
@@ -116,8 +117,8 @@ def test_back_leaves_the_refresh(demo: App, tab: Page) -> None:
 
 @pytest.mark.parametrize("page", LINKS)
 def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: str) -> None:
-    """What is chosen on a page, and how often it refreshes, is in its address, and whoever opens that sees
-    the same. Another page of the menu has the refresh, and not the rest."""
+    """The choices on a page and the refresh interval are in its address, and another viewer who opens it sees
+    the same. Another page of the menu keeps only the interval."""
     does, address, opens = LINKS[page]
     tab.goto(f"{demo.url}/{page}")
     expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
@@ -146,8 +147,8 @@ def test_links_keep_every_choice(demo: App, browser: Browser, tab: Page, page: s
 
 
 def test_changes_within_one_task(demo: App, tab: Page) -> None:
-    """Of a choice of the frame and one of the page within one task of the browser, neither is lost: not for
-    the refresh, the clock, nor the list of what happened."""
+    """If a choice of the frame and a choice of the page are made in the same task of the browser, neither is
+    lost. This holds for the refresh interval, the clock and the list "What happened"."""
     tab.goto(f"{demo.url}/values")
     expect(tab.locator(".lb-status")).to_be_visible(timeout=30_000)
     tab.get_by_test_id("stPopover").filter(has_text="Live").get_by_role("button").click()
@@ -181,7 +182,7 @@ st.text(f"more {flag}")
 
 
 def test_an_interrupted_run_loses_no_choice(open_page: Callable[..., AppTest]) -> None:
-    """A choice stays if the run that takes it ends before it has written the address."""
+    """A choice is kept if its run ends before the address is written."""
     page = open_page(RERUNS).run()
     page.session_state["interrupted"] = True
     page.toggle[0].set_value(True).run()
@@ -205,7 +206,7 @@ st.button("Swap", on_click=swap)
 
 
 def test_one_step_back_undoes_one_change(tmp_path: Path, browser: Browser) -> None:
-    """What a click adds to the address and takes out of it is one step of the Back button."""
+    """If one click adds a parameter to the address and removes another, Back undoes both at once."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "swap.py").write_text(SWAPS)
     with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running, fresh_tab(browser) as tab:

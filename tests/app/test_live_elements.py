@@ -1,4 +1,4 @@
-"""Live elements in the whole app, each for two viewers, against a real nats-server.
+"""Live elements in the whole app, each with two viewers, against a real nats-server.
 
 Slow, because each test has an app of its own, so that its stream begins anew.
 """
@@ -41,7 +41,8 @@ KEEP_CHANGES = """() => {
   }
   new MutationObserver(look).observe(document.body, { childList: true, characterData: true, subtree: true })
 }"""
-"""Keeps what metrics say of changes: what stands for a few seconds may be gone before a test asks."""
+"""Record every text that a metric's change has shown: a text that stands for a few seconds may be gone before
+a test can read it."""
 BARS = "els => els.map(el => parseFloat(el.style.width))"
 
 
@@ -64,7 +65,7 @@ class Two:
 
 
 def metric(tab: Page, title: str) -> str:
-    """The number of a metric."""
+    """The number of a metric, with its unit."""
     return tab.locator(".lb-metric", has_text=title).locator(".lb-metric-number").inner_text()
 
 
@@ -94,8 +95,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 def opened(
     server: NatsServer, folder: Path, browser: Browser, query: str = "", *, blocked: bool = False
 ) -> Iterator[Two]:
-    """Two viewers of the page, on a stream S with a few numbers. `blocked`: something between browser and app
-    refuses the tab's own websocket."""
+    """Open the page for two viewers, on a stream S with a few numbers. `blocked`: the tab's own websocket is
+    closed at once, as by a proxy."""
     server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"]))
     runs = folder / "runs"
     bad: list[str] = []
@@ -134,15 +135,15 @@ def opened(
 
 
 def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """What is published reaches every element of both viewers while the page's code does not run again, and
-    no refresh clock is on the page."""
+    """Each published message reaches every element of both viewers while the page's code does not run again.
+    The page has no refresh timer."""
     with opened(server, tmp_path, browser) as two:
         for tab in two.tabs:
             until(lambda: metric(tab, "Sum") == "90 %")
             assert metric(tab, "Void") == "n/a"
             assert metric(tab, "Single") == "20 B/s"
             assert tab.locator("iframe[title*=autorefresh]").count() == 0
-            expect(tab.get_by_text("has no message that matches")).to_be_visible()  # the page runs for it
+            expect(tab.get_by_text("has no message that matches")).to_be_visible()  # by a rerun
         runs = two.runs
         two.say("s.a", 1234567)
         two.say("s.b", 60)
@@ -159,8 +160,8 @@ def test_all_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Bro
 
 
 def test_metric(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A metric shows what has changed with an arrow, then that nothing has; its exact value is in its
-    tooltip, its title is text, and its line has the newest value at its end."""
+    """A metric shows a change with an arrow, and later that nothing has changed. Its tooltip has the exact
+    value, its title is plain text, and its line ends at the newest value."""
     with opened(server, tmp_path, browser) as two:
         tab = two.tabs[0]
         shown = tab.locator(".lb-metric", has_text="Sum <b>now</b>")
@@ -173,15 +174,16 @@ def test_metric(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
         expect(change).to_have_text("→ 0 % in 4 seconds")
         two.say("s.b", 1)
         until(lambda: "↓ 32.5 % in 4 seconds" in tab.evaluate("[...changes]"))
-        # The line ends at its lowest value, which is drawn lowest.
+        # The newest value is the lowest, so the line ends at its greatest y coordinate.
         heights = "el => el.getAttribute('d').match(/ [0-9.]+/g).map(Number)"
         until(lambda: (found := shown.locator("path").nth(1).evaluate(heights))[-1] == max(found))
         assert tab.locator(".lb-metric", has_text="Single").locator("svg").is_hidden()
 
 
 def test_table_keeps_its_order(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A click on a name sorts, for that viewer alone and while values change; a bar is as long as its value;
-    names are text; rows do not change places under the pointer."""
+    """A click on a column's name sorts the table for that viewer alone, and values that change keep it
+    sorted. Bars are proportional to the values, names are plain text, and rows do not move while the pointer
+    is over them."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
         until(lambda: names(mine) == [f"s.{MARKUP}", "s.b", "s.a"])
@@ -204,8 +206,9 @@ def test_table_keeps_its_order(server: NatsServer, tmp_path: Path, browser: Brow
 
 
 def test_tail_is_held_and_searched(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A held tail stands still and counts what is new, one that a viewer points at too; the other viewer's
-    goes on, with at most the rows that were asked for. A search keeps the rows with that text."""
+    """A held table of newest rows stands still and counts new rows, also while the viewer points at it. The
+    other viewer's table continues, with at most the requested number of rows. A search keeps the rows that
+    contain the text."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
         until(lambda: rows(mine) == ["40", "30", "20", "10"])
@@ -236,7 +239,7 @@ def test_tail_is_held_and_searched(server: NatsServer, tmp_path: Path, browser: 
 
 
 def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """Where the tab's own websocket is blocked, every element comes with the refresh."""
+    """If the tab's own websocket is blocked, every element is updated by the page's refresh."""
     with opened(server, tmp_path, browser, blocked=True) as two:
         two.say("s.a", 70)
         for tab in two.tabs:
@@ -247,7 +250,8 @@ def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser)
 
 
 def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A page that is opened paused shows what there is, and stays so until the viewer lets it go on."""
+    """A page that is opened paused shows the current values and keeps them; another viewer who goes live gets
+    updates."""
     with opened(server, tmp_path, browser, "/?refresh=Paused") as two:
         mine, other = two.tabs
         until(lambda: metric(mine, "Sum") == "90 %")
@@ -260,7 +264,8 @@ def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
 
 
 def test_lost_server(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """While the nats-server is away every element keeps its last values, and goes on when it is back."""
+    """While the nats-server is away, every element keeps its last values; once it is back, they are updated
+    again."""
     with opened(server, tmp_path, browser) as two:
         tab = two.tabs[0]
         until(lambda: metric(tab, "Sum") == "90 %")

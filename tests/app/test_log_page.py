@@ -1,5 +1,5 @@
-"""counts(), heatmap() and tail() in the whole app, against a real nats-server: what is drawn is what was
-published."""
+"""counts(), heatmap() and tail() in the whole app, against a real nats-server: they show exactly the
+published messages."""
 
 import json
 import time
@@ -65,26 +65,26 @@ def say(server: NatsServer, *lines: tuple[str, float | None, str]) -> None:
 
 
 def content(tab: Page, kind: str) -> dict[str, Any]:
-    """What the browser holds of an element."""
+    """The content that the browser holds of an element."""
     found = tab.evaluate(f"() => document.querySelector('.lb-{kind}')?.lookback?.content ?? {{}}")
     assert isinstance(found, dict)
     return found
 
 
 def legend(tab: Page) -> dict[str, str]:
-    """Names and counts of the series."""
+    """The counts of the series, by name."""
     entries = tab.locator(".lb-counts .lb-canvas-legend > span")
     found = entries.evaluate_all("all => all.map(e => [e.children[1].textContent, e.lastChild.textContent])")
     return dict(found)
 
 
 def lines(tab: Page) -> list[str]:
-    """The texts of the lines that are shown."""
+    """The texts of the visible lines."""
     return tab.locator(".lb-log-line:not([hidden]) .lb-log-text").all_text_contents()
 
 
 def axes(tab: Page) -> list[list[float]]:
-    """From when to when the charts show, ms."""
+    """The time ranges of the two charts, as start and end in ms."""
     found = tab.evaluate(
         "() => ['counts', 'heatmap'].map(kind => document.querySelector(`.lb-${kind}`).lookback)"
         ".map(chart => [chart.from, chart.to])"
@@ -94,8 +94,9 @@ def axes(tab: Page) -> list[list[float]]:
 
 
 def test_two_viewers_see_each_message(server: NatsServer, url: str, browser: Browser) -> None:
-    """Each message reaches both viewers in all three elements, whatever it holds; the pointer gives exact
-    numbers, and the same time in the other chart; an empty stream is said in sentences."""
+    """Each message reaches both viewers in all three elements; markup in it is plain text. The pointer shows
+    exact numbers and marks the same time in the other chart. Elements of an empty stream say that it has no
+    messages."""
     with fresh_tab(browser) as one, fresh_tab(browser) as other:
         for tab in (one, other):
             tab.add_init_script("window.hacked = () => { window.bad = true }")
@@ -126,7 +127,7 @@ def test_two_viewers_see_each_message(server: NatsServer, url: str, browser: Bro
 
 
 def point(tab: Page, kind: str, at: float, down: float) -> None:
-    """Point at a time, in ms, and px below the top, in a chart."""
+    """Move the pointer in a chart to a time, in ms, and `down` px below the top."""
     place = tab.locator(f".lb-{kind} canvas")
     place.scroll_into_view_if_needed()
     box = place.bounding_box()
@@ -140,8 +141,8 @@ def point(tab: Page, kind: str, at: float, down: float) -> None:
 
 
 def test_a_log_can_be_held_searched_and_read(server: NatsServer, url: str, browser: Browser) -> None:
-    """Held lines stand still while new ones are counted; so do lines that are scrolled up or open; a search
-    filters them; the arrow keys and Enter open a line to all of its text."""
+    """A held log stands still and counts new lines, as does a log that is scrolled up or has an open line. A
+    search filters the lines, and the arrow keys and Enter open a line in full."""
     say(server, *(("INFO", 5.0, f"line {n}") for n in range(60)), ("warning", 1.0, "x" * 1500 + "end"))
     with fresh_tab(browser) as tab:
         tab.goto(url)
@@ -178,7 +179,7 @@ def test_a_log_can_be_held_searched_and_read(server: NatsServer, url: str, brows
 
 
 def at_end(tab: Page) -> bool:
-    """Whether the newest line is in sight."""
+    """True if the newest line is in sight."""
     found = tab.evaluate(
         "() => { const box = document.querySelector('.lb-lines');"
         " return box.scrollHeight - box.scrollTop - box.clientHeight < 6 }"
@@ -187,8 +188,8 @@ def at_end(tab: Page) -> bool:
 
 
 def test_one_zoom(url: str, browser: Browser) -> None:
-    """A drag in one chart zooms both, a double click resets both, and a switch keeps one to itself. The
-    arrow keys show the numbers of one interval after the other."""
+    """A drag in one chart zooms both, a double click resets both, and a switch limits the zoom to one chart.
+    The arrow keys show the numbers of each interval in turn."""
     with fresh_tab(browser) as tab:
         tab.goto(url)
         until(lambda: content(tab, "counts") and content(tab, "heatmap"))
@@ -209,7 +210,7 @@ def test_one_zoom(url: str, browser: Browser) -> None:
         tab.locator(".lb-counts canvas").dblclick()
         until(lambda: axes(tab)[0] == axes(tab)[1] != zoomed)
         expect(tab.locator(".lb-counts").get_by_label("Zoom only this chart")).to_have_count(0)
-        tab.locator(".lb-heatmap").get_by_label("Zoom only this chart").click()  # then there is no switch
+        tab.locator(".lb-heatmap").get_by_label("Zoom only this chart").click()  # the switch then disappears
         expect(tab.locator(".lb-heatmap").get_by_label("Zoom only this chart")).to_have_count(0)
         for kind in ("counts", "heatmap"):
             tip = tab.locator(f".lb-{kind} .lb-tip")
@@ -223,7 +224,7 @@ def test_one_zoom(url: str, browser: Browser) -> None:
 
 
 def test_a_phone(url: str, browser: Browser) -> None:
-    """On a phone nothing is wider than the screen, and a tap shows exact numbers until the next one."""
+    """On a phone nothing is wider than the screen, and a tap shows exact numbers until the next tap."""
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     with fresh_tab(browser, **phone) as tab:
         tab.goto(url)
@@ -240,8 +241,8 @@ def test_a_phone(url: str, browser: Browser) -> None:
 
 
 def test_past_stretches(server: NatsServer, url: str, browser: Browser) -> None:
-    """A page at a stretch counts its messages and no later ones; one that is played to its end shows the
-    same."""
+    """A page at a stretch counts its messages and no later ones. A playback of the stretch that has reached
+    its end shows the same."""
     say(server, ("INFO", 5.0, "before"))
     time.sleep(1.1)
     start = pd.Timestamp.now("UTC")
@@ -264,12 +265,12 @@ def test_past_stretches(server: NatsServer, url: str, browser: Browser) -> None:
 
 
 def columns(tab: Page, kind: str) -> dict[str, Any]:
-    """The intervals that have rows."""
+    """The intervals that have rows, by name."""
     return {name: column for name, column in content(tab, kind).items() if name[0] == "c"}
 
 
 def test_results_of_sql(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """Rows of a result are drawn like those of a stream; one without times is refused in a sentence."""
+    """Rows of a result are drawn like rows of a stream; a result without times is refused in a sentence."""
     source = """
 from components import counts, heatmap, live, sql, tail
 log = live("LOG")
@@ -299,14 +300,14 @@ counts(sql("SELECT level FROM log", log=log))
 
 
 def drawn(page: AppTest) -> dict[str, Any]:
-    """The contents of the three elements, by an entry that only each of them has."""
+    """The contents of the three elements, by the name of an entry that only this element has."""
     parsed = [json.loads(each.proto.json or "{}") for each in page.get("bidi_component")]
     held = [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
     return {name: each for each in held for name in ("others", "rows", "came") if name in each}
 
 
 def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """What cannot be drawn is a sentence that says what to do."""
+    """A wrong argument gets a sentence that says what is allowed."""
     source = "from components import counts, heatmap, live, tail\nlog = live('LOG')\n{}"
     for call, sentence in (
         ("counts(log, 'levl')", "There is no column 'levl'"),

@@ -1,4 +1,4 @@
-"""What a page says when the memory that all share is used up."""
+"""A page's warning when the memory shared by all feeds is used up."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from tests.waiting import until
 def test_a_full_window_says_that_memory_is_shared(
     server: NatsServer, open_page: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A window that gave up rows for want of the process's memory says so above the page, with what it holds,
-    the ceiling of all, and the setting that raises it."""
+    """A window that dropped rows because the process reached its memory limit says so above the page, with
+    its own size, the shared limit, and the setting that raises it."""
     monkeypatch.setenv("LOOKBACK_MEMORY", "16 MiB")
     rows = json.dumps([{"v": i} for i in range(20_000)]).encode()
     server.publish("s.a", *[rows] * 40)

@@ -1,4 +1,4 @@
-"""Explore's tab Messages: any message of a stream, pages of them, and one in full.
+"""Explore's tab Messages: any message of a stream, in pages and in full.
 
 Slow, because a browser pages through long lists in both directions.
 """
@@ -30,7 +30,7 @@ CONFIG = "max_payload: 8MB\nmax_pending: 64MB"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with numbered messages, one of 8 MB, and some full of markup."""
+    """A nats-server with numbered messages, a message of 8 MB, and messages full of markup."""
     with running_server(tmp_path_factory.mktemp("nats"), CONFIG) as server:
         for name, subjects in {"S": "s.>", "LARGE": "l.>", "MARKUP": "m.>"}.items():
             server.add_stream(name, [subjects])
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 async def fill(nc: Any) -> None:
-    """Publish what the streams hold."""
+    """Fill the streams."""
     js = nc.jetstream()
     for i in range(1, COUNT + 1):
         row = {"n": i, "inner": {"third": i // 3, "same": "x"}, "list": [i % 2]}
@@ -53,46 +53,47 @@ async def fill(nc: Any) -> None:
 
 @pytest.fixture(scope="module")
 def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app on it."""
+    """The app on that server."""
     with app(tmp_path_factory.mktemp("app"), NATS_URL=server.url) as running:
         yield running
 
 
 def link(stream: str, **query: object) -> str:
-    """A link to the tab."""
+    """The path and query of a link to the tab."""
     return f"/explore?stream={stream}&show=Messages" + "".join(f"&{k}={v}" for k, v in query.items())
 
 
 def head(tab: Page) -> Any:
-    """The head of the message that is open."""
+    """The header of the open message."""
     return tab.locator(".lb-message header")
 
 
 def seqs(tab: Page) -> list[int]:
-    """The sequences of the page that is shown, from top to bottom."""
+    """The sequences of the shown page, from top to bottom."""
     cells = tab.locator(".lb-message_page tbody tr td:nth-child(3)")
     return [int(text) for text in cells.all_inner_texts()]
 
 
 def part(tab: Page, name: str) -> Any:
-    """A part of the message that is open."""
+    """Select a part of the open message, and return its body."""
     tab.locator(".lb-message").get_by_role("tab", name=re.compile(name)).click()
     return tab.locator(".lb-message .lb-body")
 
 
 def go_to(tab: Page, text: str, over: str = "") -> None:
-    """Write where to go, in place of what is `over`: the box is emptied once it has led somewhere."""
+    """Type a place into the box "Go to", which holds `over`. The box is emptied after each successful
+    move."""
     box = tab.get_by_role("textbox", name="Go to")
-    expect(box).to_have_count(1)  # while a run ends, the box that goes may stand beside the one that came
+    expect(box).to_have_count(1)  # while a run ends, the old box may still be beside the new
     expect(box).to_have_value(over)
     box.fill(text)
     box.press("Enter")
 
 
 def test_a_link_opens_exactly_a_message(running: App, browser: Browser) -> None:
-    """A link opens one message: as tree, text and hex, with its headers, its neighbours of the same subject
-    and what differs from the one before; from there a viewer goes through the whole stream, and the address
-    follows."""
+    """A link opens one message as tree, text and hex, with its headers, its neighbours of the same subject
+    and its differences from the message before. From there a viewer can page through the whole stream, and
+    the address follows."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S", seq=150))
         expect(head(tab)).to_contain_text("s.0")
@@ -141,8 +142,8 @@ def test_a_link_opens_exactly_a_message(running: App, browser: Browser) -> None:
 
 
 def test_the_live_list_is_held_and_opened(running: App, server: NatsServer, browser: Browser) -> None:
-    """The newest messages come live, also filtered; held, they stand still and what came is counted; one is
-    opened from there by mouse or keys."""
+    """The newest messages arrive live, also with a filter. A held list stands still and counts new messages.
+    A message can be opened from the list by keyboard."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S", filter="n%20%25%202%20%3D%200"))
         listed = tab.locator(".lb-message_list tbody tr")
@@ -162,7 +163,7 @@ def test_the_live_list_is_held_and_opened(running: App, server: NatsServer, brow
 
 
 def test_two_viewers_at_different_places(running: App, browser: Browser) -> None:
-    """Two viewers of one stream are at different places, and neither moves the other."""
+    """Two viewers of the same stream can be at different places; neither moves the other."""
     with fresh_tab(browser) as one, fresh_tab(browser) as other:
         one.goto(running.url + link("S", seq=10))
         other.goto(running.url + link("S", after=101, seq=280))
@@ -175,7 +176,7 @@ def test_two_viewers_at_different_places(running: App, browser: Browser) -> None
 
 
 def test_another_stream_has_another_place(running: App, browser: Browser) -> None:
-    """Who chooses another stream sees its newest messages, and Back opens the message that was open."""
+    """Choosing another stream shows its newest messages, and Back opens the previous message again."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S", seq=150))
         expect(head(tab)).to_contain_text("Sequence 150")
@@ -187,7 +188,7 @@ def test_another_stream_has_another_place(running: App, browser: Browser) -> Non
 
         def opened_again() -> bool:
             tab.go_back()
-            tab.wait_for_timeout(2000)  # a viewer looks before they go on
+            tab.wait_for_timeout(2000)  # as a viewer does, who looks at the page first
             return "seq=150" in tab.evaluate("location.search") and "=S&" in tab.evaluate("location.search")
 
         until(opened_again, 60)
@@ -196,7 +197,8 @@ def test_another_stream_has_another_place(running: App, browser: Browser) -> Non
 
 
 def test_a_large_message(running: App, browser: Browser) -> None:
-    """Of 8 MB the browser gets a part, says how much that is, gets more on request, and all as a file."""
+    """Of a message of 8 MB, the browser gets only a part and says how much. It can request more, and the file
+    has all of it."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("LARGE", seq=2))
         expect(head(tab)).to_contain_text("7.73 MB")
@@ -213,8 +215,8 @@ def test_a_large_message(running: App, browser: Browser) -> None:
 
 
 def test_search(running: App, browser: Browser) -> None:
-    """What a text search finds comes in pages, opens, is in the address for somebody else, and can be
-    downloaded as CSV, NDJSON and Parquet."""
+    """The results of a text search are in pages, can be opened, and can be downloaded as CSV, NDJSON and
+    Parquet. The search is in the address, which opens it for another viewer."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S"))
         box = tab.get_by_role("textbox", name="Search", exact=True)
@@ -254,8 +256,7 @@ def test_search(running: App, browser: Browser) -> None:
 
 
 def test_a_search_is_stopped_and_goes_on(running: App, server: NatsServer, browser: Browser) -> None:
-    """A search of a server that does not answer can be stopped, keeps nobody else waiting, and can be begun
-    again."""
+    """A search on a server that does not respond can be stopped and started again."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S"))
         expect(tab.locator(".lb-message_list tbody tr").first).to_be_visible(timeout=60_000)
@@ -274,7 +275,7 @@ def test_a_search_is_stopped_and_goes_on(running: App, server: NatsServer, brows
 
 
 def test_the_page_that_is_shown_as_files(running: App, browser: Browser) -> None:
-    """The messages of a page can be downloaded, whole and no others."""
+    """The download of a page has exactly its messages, in full."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S", upto=120))
         expect(tab.locator(".lb-message_page tbody tr").first).to_be_visible(timeout=60_000)
@@ -289,7 +290,7 @@ def test_the_page_that_is_shown_as_files(running: App, browser: Browser) -> None
 
 
 def test_untrusted(running: App, browser: Browser) -> None:
-    """Markup in subjects, headers, names and values of a message is shown, and never run."""
+    """Markup in subjects, headers, names and values of a message is shown as text, and never run."""
     with fresh_tab(browser) as tab:
         for seq, text in enumerate(MARKUP, 1):
             tab.goto(running.url + link("MARKUP", seq=seq))
@@ -300,9 +301,9 @@ def test_untrusted(running: App, browser: Browser) -> None:
 
 
 def test_pages_obey_the_filter(running: App, server: NatsServer, browser: Browser) -> None:
-    """Pages of stored messages have those that match the filter of rows, in both directions and as files; the
-    page reports how many were read and which could not be decoded; a link has the same; another viewer with
-    another filter has their own."""
+    """Pages of stored messages contain only those that match the filter of rows, in both directions and in
+    downloads. The page reports how many messages were read and which could not be decoded. A link shows the
+    same, and another viewer can have another filter."""
     server.add_stream("FILTERED", ["f.>"])
     payloads = [b"{" if n in (40, 41) else b'{"n": %d}' % n for n in range(1, 1201)]
     publish(server, "f.a", *payloads)
@@ -344,7 +345,7 @@ def test_pages_obey_the_filter(running: App, server: NatsServer, browser: Browse
 
 
 def test_a_filtered_page_is_stopped(running: App, server: NatsServer, browser: Browser) -> None:
-    """A page of a server that does not answer can be stopped and read again."""
+    """Reading a filtered page from a server that does not respond can be stopped and started again."""
     with fresh_tab(browser) as tab:
         tab.goto(running.url + link("S", filter="n%20%3C%207"))
         expect(tab.get_by_role("button", name="Oldest")).to_be_enabled(timeout=60_000)
@@ -361,7 +362,7 @@ def test_a_filtered_page_is_stopped(running: App, server: NatsServer, browser: B
 
 
 def found_seqs(tab: Page) -> Any:
-    """A function that returns the sequences of what was found, from top to bottom."""
+    """A function that returns the sequences of the messages found, from top to bottom."""
     cells = tab.locator(".lb-found_messages tbody tr td:nth-child(3)")
     return lambda: [int(text) for text in cells.all_inner_texts()]
 
@@ -373,7 +374,7 @@ def page_of(opened: AppTest) -> dict[str, Any]:
 
 
 def message_of(opened: AppTest) -> dict[str, Any]:
-    """The data of the message that is open."""
+    """The data of the open message."""
     parsed = [json.loads(element.proto.json or "{}") for element in opened.get("bidi_component")]
     return next(each for each in parsed if isinstance(each, dict) and "takenFor" in each)
 
@@ -388,7 +389,8 @@ def message_of(opened: AppTest) -> dict[str, Any]:
     ],
 )
 def test_what_is_not_there(open_page: Open, server: NatsServer, query: dict[str, str], said: str) -> None:
-    """A link to a message that expired, was deleted, or never was, says which; the page goes on."""
+    """A link to a message that expired, was deleted or never existed says which is the case; the page stays
+    usable."""
     if "GONE" not in api(server, "STREAM.NAMES")["streams"]:
         server.add_stream("GONE", ["g.>"])
         publish(server, "g.a", *(b'{"n": %d}' % n for n in range(1, 41)))
@@ -402,7 +404,7 @@ def test_what_is_not_there(open_page: Open, server: NatsServer, query: dict[str,
 
 @pytest.mark.parametrize("wrong", ["-5", "x", "1.5", "<b>x</b>", "9" * 19, "٣"])
 def test_wrong_places_in_the_address(open_page: Open, wrong: str) -> None:
-    """An address whose place is no sequence opens the newest messages, live."""
+    """An address with an invalid sequence opens the newest messages, live."""
     opened = open_page(EXPLORE, blocked=True, stream="S", show="Messages", seq=wrong, upto=wrong, after=wrong)
     assert not opened.exception
     assert not opened.error
@@ -410,8 +412,8 @@ def test_wrong_places_in_the_address(open_page: Open, wrong: str) -> None:
 
 
 def test_purged_and_recreated_meanwhile(open_page: Open, server: NatsServer) -> None:
-    """A viewer whose stream is purged, and then recreated, while they page through it, sees what it holds by
-    now, and no message of the one before."""
+    """If the stream is purged, or deleted and created anew, while a viewer pages through it, the page shows
+    its current messages and none of the stream before."""
     server.add_stream("AGAIN", ["again.>"])
     publish(server, "again.a", *(b'{"old": %d}' % n for n in range(1, 121)))
     opened = open_page(EXPLORE, stream="AGAIN", show="Messages", upto="120", seq="100")
@@ -435,7 +437,7 @@ def click(opened: AppTest, label: str) -> None:
 
 
 def test_older_than_the_look_back(open_page: Open) -> None:
-    """Where the look-back has no message, Older goes to the newest that the stream holds."""
+    """If the look-back has no message, Older goes to the newest message that the stream holds."""
     past = {"from": "2001-01-01T00:00:00Z", "to": "2001-01-02T00:00:00Z"}
     opened = open_page(EXPLORE, stream="LARGE", show="Messages", **past)
     click(opened, "Older")
@@ -443,8 +445,8 @@ def test_older_than_the_look_back(open_page: Open) -> None:
 
 
 def test_a_filter_of_subjects(open_page: Open) -> None:
-    """Pages have the messages that match the chosen subjects; a link to another message opens it all the
-    same."""
+    """Pages contain only the messages of the chosen subjects; a link to a message of another subject still
+    opens it."""
     opened = open_page(EXPLORE, stream="S", subjects="s.1", show="Messages", seq="150")
     assert message_of(opened)["subject"] == "s.0"
     found = [int(row[2]) for row in page_of(opened)["rows"]]
@@ -456,7 +458,8 @@ def test_a_filter_of_subjects(open_page: Open) -> None:
 def test_who_may_not_read_by_sequence(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may not read by sequence gets that as a sentence, and the newest messages as before."""
+    """A user without permission to read by sequence gets a sentence that says so, and still has the newest
+    messages."""
     store = f'jetstream {{ store_dir: "{tmp_path / "store"}" }}\n'
     users = """
     accounts { A: { jetstream: enabled, users: [

@@ -8,8 +8,8 @@ LINK = "/explore?stream=VAULT&last=P1D&show=Messages&seq=1"
 
 
 def test_a_link_shows_what_the_role_may_read(stage: Stage) -> None:
-    """Whoever may read the stream sees the message that a link opens; whoever may not gets a sentence and no
-    byte of it, neither by the link nor at the address of the file."""
+    """A user who may read the stream sees the message that a link opens. Any other user gets a sentence and
+    no byte of the message, whether by the link, by a search or from the file's address."""
     operator = stage.person("olga", "operators", page=LINK)
     operator.sees("Sequence 1")
     operator.gets(MARKER)

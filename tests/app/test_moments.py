@@ -1,4 +1,5 @@
-"""Each moment of the past looks as it did live: a page is recorded at ten moments, and opened at them.
+"""Each moment of the past looks as it did live: a page is recorded at ten moments, and each is opened
+again.
 
 Slow, because a page is recorded at ten moments, minutes apart in its messages, and each is opened again.
 """
@@ -60,7 +61,7 @@ RECORD = """() => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a stream whose messages come in ten bursts."""
+    """A nats-server with a stream; each test publishes its messages in bursts."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         yield server
@@ -68,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="module")
 def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with a page that has everything."""
+    """The app with a page that has every kind of element."""
     folder: Path = tmp_path_factory.mktemp("app")
     (folder / "pages").mkdir()
     (folder / "pages" / "everything.py").write_text(EVERYTHING)
@@ -77,7 +78,7 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def burst(server: NatsServer, chance: random.Random) -> int:
-    """Publish some messages; how many."""
+    """Publish a random number of messages; return the number."""
     count = chance.randrange(5, 30)
     for _ in range(count):
         content: dict[str, Any] = {"n": chance.randrange(100)}
@@ -88,12 +89,12 @@ def burst(server: NatsServer, chance: random.Random) -> int:
 
 
 def recorded(tab: Page, count: int) -> dict[str, Any]:
-    """What the page shows once it has all rows and nothing changes."""
+    """The content of the page once it has `count` rows and has stopped changing."""
     expect(tab.get_by_text(f"{count} in all", exact=True)).to_be_visible(timeout=60_000)
     seen: list[Any] = [None, None]
 
     def same() -> bool:
-        time.sleep(0.7)  # each element has pushes of its own
+        time.sleep(0.7)  # each element is pushed separately
         seen.append(tab.evaluate(RECORD))
         return bool(seen[-1]["charts"]) and seen[-1] == seen[-2] == seen[-3]
 
@@ -102,14 +103,15 @@ def recorded(tab: Page, count: int) -> dict[str, Any]:
 
 
 def archives(server: NatsServer) -> int:
-    """Have the archiver run, which it refuses while it runs; how many messages the archive has."""
+    """Request a run of the archiver, which refuses if it is running; return the number of archived
+    messages."""
     server.run(lambda nc: nc.request("workflow-start.archive", b"", timeout=5))
     return archived(server)
 
 
 def test_ten_moments(server: NatsServer, running: App, browser: Browser, tmp_path: Path) -> None:
-    """A page at each of ten moments has, row by row and cell by cell, what it showed live then. Meanwhile the
-    server was killed and came again, and half of the messages left the stream: the archive has them."""
+    """At each of ten moments, a page has, row by row and cell by cell, the content that it showed live.
+    Meanwhile the server was killed and restarted, and most messages left the stream for the archive."""
     chance = random.Random(18)
     moments: list[tuple[str, dict[str, Any]]] = []
     count = 1

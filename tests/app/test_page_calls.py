@@ -1,5 +1,5 @@
-"""What authors of pages call, and call wrongly: choices of several, rates over a stretch, parameters that are
-lists, and arguments that there are not."""
+"""Calls by authors of pages, right and wrong: choices of several, rates over a stretch, list parameters, and
+unknown arguments."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,22 +58,23 @@ def errors(page: AppTest) -> str:
     ],
 )
 def test_a_wrong_call_is_explained(open_page: Open, call: str, sentence: str) -> None:
-    """The page says what was wrong with a call and what to write instead, and names no place in SQL that the
-    author did not write."""
+    """The page says what was wrong with a call and what to write instead. It gives no position in SQL that
+    the author did not write."""
     said = errors(open_page(HEAD + call))
     assert sentence in said
     assert "Line 1" not in said
 
 
 def test_a_wrong_call_within_data_is_not_shown(open_page: Open) -> None:
-    """A TypeError of anything else may hold data, and is for the log."""
+    """A TypeError of any other function may contain data, so its text is not shown to viewers."""
     said = errors(open_page(HEAD + "def metric2(secret): ...\nmetric2(secret=1, hunter2=2)"))
     assert "This page failed" in said
     assert "hunter2" not in said
 
 
 def test_each_subject_is_a_counter(open_page: Open) -> None:
-    """Without `by`, the counters of two subjects are not mixed; with `over`, the newest rate is the mean."""
+    """Without `by`, the counters of two subjects are kept apart; with `over`, the newest rate is the mean
+    over that time."""
     page = open_page(
         HEAD + "st.text(rate(rows, 'n').frame()['rate'].min() > 0)\n"
         "mean = rate(rows, 'n', over='5m').latest('rate')\n"
@@ -87,7 +88,8 @@ def test_each_subject_is_a_counter(open_page: Open) -> None:
 
 
 def test_several_are_chosen(open_page: Open) -> None:
-    """Choices of several are in the address, whatever they are called, and bind SQL to a list."""
+    """A choice of several options is in the address, with any characters in their names, and can be a list
+    parameter of SQL."""
     source = (
         HEAD + "hosts = choose_many('Hosts', ['a', 'b', 'c,d %'], default=['a', 'c,d %'])\n"
         "found = sql('SELECT count(*) AS n FROM r WHERE list_contains($hosts, host)', "
@@ -108,7 +110,7 @@ def test_several_are_chosen(open_page: Open) -> None:
 
 
 def test_a_number_has_ends(open_page: Open) -> None:
-    """A number beyond what a page allows is not taken from the address."""
+    """A number in the address that is outside the page's limits is ignored."""
     source = HEAD + "st.text(choose_number('Percent', 95, least=1, greatest=99))"
     assert open_page(source, percent="50").text[-1].value == "50.0"
     for wrong in ("500", "0", "-1e99", "nan", "x"):
@@ -126,8 +128,8 @@ st.text(f"it is {choose('Which', ['first', 'second'], default='first')}")
 
 
 def test_a_click_outlives_a_request_under_way(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A choice that a click makes stays, when a request that the browser sent before it knew still has the
-    choice of before. Later ones are the viewer's own."""
+    """A choice made by a click is kept, even if the browser had already sent a request with the previous
+    choice. Later requests count as the viewer's own."""
     page = open_page(REPLACED)
     page.button(key="second").click().run()
     page.selectbox(key="which").set_value("first").run()

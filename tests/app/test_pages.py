@@ -1,4 +1,4 @@
-"""Pages in Streamlit's own app testing, against a real nats-server."""
+"""Pages in Streamlit's AppTest, against a real nats-server."""
 
 import json
 import re
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a stream METRICS, as the demo has it, and an empty stream QUIET."""
+    """A nats-server with a stream METRICS like the demo's, and an empty stream QUIET."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("METRICS", ["metrics.>"])
         server.add_stream("QUIET", ["quiet.>"])
@@ -29,31 +29,31 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 payload = json.dumps({"percent": i + core, "host": "test"}).encode()
                 server.publish(f"metrics.cpu.core-{core}", payload)
         server.publish("metrics.cpu.core-0", b"{not json")
-        time.sleep(1)  # means are of full seconds
+        time.sleep(1)  # means only use full seconds
         yield server
 
 
 def texts(app: AppTest) -> str:
-    """All that the frame says in words, Markdown's backslashes removed."""
+    """The errors, warnings and infos of the page, without Markdown's backslashes."""
     boxes = [*app.error, *app.warning, *app.info]
     return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
 
 
 def test_readme_page_runs(open_page: Open) -> None:
-    """The page that the README shows is a file, and that file runs."""
+    """The page in the README equals a file, and that file runs."""
     page = ROOT / "tests" / "app" / "pages" / "cpu.py"
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert page.read_text() in blocks
     app = open_page(page)
     assert not app.exception
     live = [json.loads(each.proto.json) for each in app.get("bidi_component") if "live" in each.proto.json]
-    assert len(live) == 3  # the number, the chart and the line above the page
-    assert not app.get("component_instance")  # no clock
+    assert len(live) == 3  # the number, the chart and the status line
+    assert not app.get("component_instance")  # no refresh timer
     assert app.title[0].value == "CPU by core"
 
 
 def test_page_that_stops(open_page: Open) -> None:
-    """st.stop() ends the page; the line above it stands, and the clock goes on."""
+    """st.stop() ends the page; the status line is still drawn, and the refresh timer continues."""
     app = open_page(
         '"""Stops."""\nimport streamlit as st\n\nst.info("so far")\nst.stop()\nst.error("further")'
     )
@@ -63,14 +63,14 @@ def test_page_that_stops(open_page: Open) -> None:
 
 
 def test_readme_script_runs(server: NatsServer) -> None:
-    """The script that the README shows runs as it is, but for the address."""
+    """The script in the README runs unchanged except for the server's URL."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     script = next(block for block in blocks if "Client(" in block)
     exec(script.replace("nats://127.0.0.1:4222", server.url), {})
 
 
 def test_explore_page(open_page: Open) -> None:
-    """The page "Explore" draws the first stream and counts what is malformed."""
+    """The page "Explore" draws the first stream and counts malformed messages."""
     app = open_page(ROOT / "pages" / "explore.py")
     assert not app.exception
     assert not app.error, texts(app)
@@ -95,7 +95,7 @@ def test_explore_page(open_page: Open) -> None:
 
 
 def test_explore_page_from_link(open_page: Open) -> None:
-    """A link opens the same view, also with a subject pattern of the viewer's own."""
+    """A link opens the same view, also with a custom subject filter."""
     app = open_page(ROOT / "pages" / "explore.py", stream="METRICS", subjects="metrics.*.core-1")
     assert app.selectbox(key="subjects").value == "metrics.*.core-1"
     assert "<b>50</b> rows" in status_html(app)
@@ -116,7 +116,8 @@ def test_compare_page(open_page: Open) -> None:
 
 
 def test_compare_page_from_link(open_page: Open) -> None:
-    """A link opens the comparison of a period of the viewer's own, by a field of the payload."""
+    """A link opens the comparison of a custom period, by a field of the payload; an invalid period is
+    reported."""
     query = {"period": "PT15M", "earlier-periods": "3", "dimension": "host"}
     app = open_page(ROOT / "pages" / "compare.py", **query)
     assert not app.error, texts(app)
@@ -127,8 +128,8 @@ def test_compare_page_from_link(open_page: Open) -> None:
 
 
 def test_link_to_a_stream_that_is_gone(open_page: Open) -> None:
-    """A link that names a stream that is not there opens the page with that one, and says so; a name that no
-    stream can have is reported as that."""
+    """A link that names a missing stream opens the page with that name, and says that the stream does not
+    exist. An invalid stream name is reported as invalid."""
     app = open_page(ROOT / "pages" / "explore.py", stream="GONE")
     assert not app.exception
     assert app.selectbox(key="stream").value == "GONE"
@@ -140,7 +141,7 @@ def test_link_to_a_stream_that_is_gone(open_page: Open) -> None:
 
 
 def test_overview_of_a_real_server(open_page: Open) -> None:
-    """On a real NATS the overview lists the streams and their newest messages."""
+    """On a server that is not the demo, the overview lists the streams and their newest messages."""
     app = open_page(ROOT / "pages" / "overview.py")
     assert not app.exception
     assert app.metric[0].value == "2"
@@ -175,14 +176,14 @@ def test_overview_of_a_real_server(open_page: Open) -> None:
     ],
 )
 def test_mistakes_are_told(open_page: Open, source: str, said: str) -> None:
-    """A page with a mistake gets a message that says what exists instead, and no traceback."""
+    """A page with a mistake gets a message that says what is valid, and no traceback."""
     app = open_page(f'"""A page."""\nfrom components import compare, line_chart, live\n{source}\n')
     assert said in texts(app)
     assert not app.exception
 
 
 def test_names_are_no_markup(open_page: Open, server: NatsServer) -> None:
-    """Subjects and payloads with markup in them are shown to the letter."""
+    """Markup in subjects and payloads is not passed on as markup."""
     server.add_stream("MARKUP", ["markup.>"])
     subject = "markup.<img/src=x/onerror=alert(1)>"
     server.publish(subject, b"**bold** ![x](http://example.com/x.png)")
@@ -192,7 +193,7 @@ def test_names_are_no_markup(open_page: Open, server: NatsServer) -> None:
 
 
 def test_unknown_server_is_told(tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that is not there is named, without the password, and the page stays up."""
+    """A server that cannot be reached is named, without the password, and the page stays up."""
     monkeypatch.setenv("NATS_URL", "nats://me:secret-word@127.0.0.1:9")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
     assert "Cannot reach the NATS server at nats://127.0.0.1:9" in texts(app)
@@ -201,21 +202,22 @@ def test_unknown_server_is_told(tmp_path: Path, open_page: Open, monkeypatch: py
 
 
 def test_wrong_setting_is_told(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that cannot be read is named."""
+    """A setting with an invalid value is named."""
     monkeypatch.setenv("NATS_CREDS", "/nowhere/me.creds")
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n')
     assert "credentials: there is no file '/nowhere/me.creds'" in texts(app)
 
 
 def test_paused(open_page: Open) -> None:
-    """A viewer who pauses sees so, and no clock ticks."""
+    """A paused page says so, and has no refresh timer."""
     app = open_page('"""A page."""\nfrom components import live\nlive("METRICS")\n', refresh="Paused")
     assert "Paused" in status_html(app)
     assert not app.get("component_instance")
 
 
 def test_empty_feed_beside_another(open_page: Open) -> None:
-    """A feed without rows does not end a page that has another to show: what draws it says so there."""
+    """A feed without rows does not end a page that can show another; its own elements say that there are no
+    messages."""
     app = open_page(
         """\"\"\"A page.\"\"\"
 import streamlit as st
@@ -237,7 +239,8 @@ latest_values(busy, "percent")
 
 
 def test_page_that_cannot_do_without_rows(open_page: Open) -> None:
-    """Code that fails for want of rows is no mistake of the page: the frame says that there are none."""
+    """Code that fails because there are no rows is not reported as an error: the page says that there are
+    none."""
     app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").latest("x").iloc[0]\n')
     assert "No messages in the last 5 minutes (stream QUIET)." in texts(app)
     assert not app.error
@@ -246,15 +249,16 @@ def test_page_that_cannot_do_without_rows(open_page: Open) -> None:
 def test_unknown_column_of_an_empty_feed_is_in_the_log(
     open_page: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A column that an empty feed has not got may come with its first message; the log names the page."""
+    """An unknown column of an empty feed is no error on the page, because the first message may bring it; the
+    log names the page."""
     app = open_page('"""A page."""\nfrom components import live\nlive("QUIET").snapshot.numbers("nope")\n')
     assert not app.error
     assert "The page page.py failed" in caplog.text
 
 
 def test_mistakes_go_to_the_log(open_page: Open, caplog: pytest.LogCaptureFixture) -> None:
-    """What an author's exception says is in the log, by the reference that the viewer sees, and once however
-    often the page is drawn."""
+    """The text of an exception in a page is only in the log, under the reference that the viewer sees. It is
+    logged once however often the page is drawn."""
     app = open_page('"""A page."""\nraise RuntimeError("postgres://me:secret-word@db")\n')
     for _ in range(3):
         app.run()
@@ -270,7 +274,8 @@ def test_mistakes_go_to_the_log(open_page: Open, caplog: pytest.LogCaptureFixtur
     "where", ["st", "st.sidebar", "st.container()", "st.columns(2)[0]", "st.tabs(['a'])[0]"]
 )
 def test_no_figure_with_code_of_text(open_page: Open, where: str) -> None:
-    """A figure whose WebGL code the policy forbids is drawn as SVG wherever on the page it stands."""
+    """A figure whose WebGL code is forbidden by the content security policy is drawn as SVG, anywhere on the
+    page."""
     figure = "{'data': [{'type': 'scattergl', 'x': [1], 'y': [1]}]}"
     app = open_page(f'"""A page."""\nimport streamlit as st\n{where}.plotly_chart({figure})\n')
     assert not app.error
@@ -278,8 +283,8 @@ def test_no_figure_with_code_of_text(open_page: Open, where: str) -> None:
 
 
 def test_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Own pages come beside the built-in ones and before them; one of the same name takes a built-in one's
-    place, an empty file hides it."""
+    """Own pages are listed before the built-in ones. An own page replaces the built-in page of the same name,
+    and an empty file hides it."""
     (tmp_path / "mine.py").write_text('"""Mine."""')
     (tmp_path / "explore.py").write_text('"""My own Explore."""')
     (tmp_path / "comparison.py").touch()

@@ -1,4 +1,4 @@
-"""Pages at moments of two days whose content is known: what they show equals what plain Python works out.
+"""Pages at moments of two days whose content is known: they show the same as is computed in plain Python.
 
 Slow, because each page is opened at ten moments of two days.
 """
@@ -58,7 +58,7 @@ WHEN = {"before all": START - HOUR, **MOMENTS}
 
 
 KEYS, KEPT = ("gone", "late", "often", "once"), 6
-"""Keys of the bucket, and how many revisions it keeps of each."""
+"""Keys of the bucket, and the number of revisions that it keeps of each."""
 ROW = re.compile(
     r'lb-state-(\w+)">\w+</span><b>([^<]*)</b><span>([^<]*)</span><span>([^<]*)</span><small>([^<]*)</small></a>'
 )
@@ -68,7 +68,7 @@ LOG = re.compile(r"</small>([^<]*)</div>")
 
 @dataclass(frozen=True)
 class Revision:
-    """One of a key; a deletion without a value."""
+    """A revision of a key; `value` is None for a deletion. `time` is in ns since the epoch."""
 
     seq: int
     time: int
@@ -77,13 +77,13 @@ class Revision:
 
     @property
     def header(self) -> str:
-        """As the stream has it."""
+        """The message's header in the stream."""
         return "" if self.value is not None else "KV-Operation: DEL"
 
 
 def revisions() -> list[Revision]:
-    """The key "often" has more than the bucket keeps, "gone" is deleted now and then, "late" begins on the
-    second day, and "once" is written once."""
+    """The revisions of all keys: "often" has more than the bucket keeps, "gone" is deleted now and then,
+    "late" begins on the second day, and "once" is written once."""
     chance, found = random.Random(7), [(at(1, "01:00"), "once", b"1")]
     found += [(at(1, "10:00") + n * 2 * HOUR + chance.randrange(HOUR), "often", b"%d" % n) for n in range(14)]
     found += [(at(1, "03:00") + n * 7 * HOUR, "gone", b"" if n % 2 else b"g%d" % n) for n in range(6)]
@@ -98,26 +98,26 @@ REVISIONS = revisions()
 
 @dataclass(frozen=True)
 class WorkflowRun:
-    """A workflow's run, of two steps."""
+    """A run of a workflow with two steps; times are in ns since the epoch."""
 
     name: str
     key: str
     start: int
     end: int
     outcome: str
-    """ "lost" if its program was killed."""
+    """The status at the end; "lost" if the program was killed."""
 
     @property
     def half(self) -> int:
-        """When the second step begins."""
+        """The time at which the second step begins."""
         return (self.start + self.end) // 2
 
     def lines(self) -> list[tuple[int, str]]:
-        """What it logs."""
+        """The time and text of its log lines."""
         return [(self.start + SECOND, f"{self.key} begins"), (self.half + SECOND, f"{self.key} goes on")]
 
     def events(self) -> list[tuple[int, str, bytes]]:
-        """Time, subject and payload of what it reports."""
+        """The time, subject and payload of each message of the run."""
         (first, begins), (second, goes_on) = self.lines()
         over = {"status": self.outcome, "seconds": (self.end - self.start) / 1e9}
         last = "failed" if self.outcome == "failed" else "finished"
@@ -143,7 +143,7 @@ class WorkflowRun:
         return found
 
     def status(self, moment: int) -> str:
-        """How it stood then."""
+        """Its status at the moment."""
         if self.outcome != "lost" and self.end < moment:
             return self.outcome
         beats = [self.start, *range(self.start + MINUTE, self.end, MINUTE)]
@@ -151,20 +151,20 @@ class WorkflowRun:
         return "running" if moment - newest <= 3 * MINUTE else "lost"
 
     def is_listed(self, moment: int) -> bool:
-        """Whether it began or ended in the day before, or ran."""
+        """True if the run began, ended or was running in the day before the moment."""
         day = moment - 24 * HOUR
         ended = self.outcome != "lost" and day <= self.end < moment
         return day <= self.start < moment or ended or (self.start < moment < self.end)
 
     def row(self, moment: int) -> tuple[str, ...]:
-        """The cells of the list."""
+        """Its cells in the list of runs."""
         status = self.status(moment)
         took = {"running": moment - self.start, "lost": None}.get(status, self.end - self.start)
         since = f"{clock_text(self.start)}, {age_text((moment - self.start) / 1e9)} ago"
         return status, self.name, since, "" if took is None else _length(took / 1e9), "clock"
 
     def steps_at(self, moment: int) -> list[tuple[str, str]]:
-        """State and name of each step that had begun."""
+        """The status and name of each step that had begun."""
         status = self.status(moment)
         if self.half >= moment:
             return [(status, "one")]
@@ -172,7 +172,7 @@ class WorkflowRun:
 
 
 def all_runs() -> list[WorkflowRun]:
-    """Those of two days."""
+    """The runs of the two days."""
     chance, time = random.Random(11), START + HOUR // 3
     found: list[WorkflowRun] = []
     while time < START + 44 * HOUR:
@@ -187,12 +187,13 @@ def all_runs() -> list[WorkflowRun]:
 
 RUNS = all_runs()
 EVENTS = sorted((event for run in RUNS for event in run.events()), key=lambda event: event[0])
-"""All that they report."""
+"""The messages of all runs, by time."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
-    """A server with that stream, and its archive; and with a bucket and workflow runs of the same days."""
+    """A server with the stream of the two days and its archive, and with a bucket and workflow runs of the
+    same days."""
     with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
         revisions = [
             Stored(each.seq, each.time, f"$KV.settings.{each.key}", each.value or b"", each.header)
@@ -205,26 +206,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
 
 
 def counted(page: AppTest) -> int:
-    """How many rows the page has, once its SQL has them all."""
+    """The number of rows of the page once its SQL has all of them, else -1."""
     lines = page.text[0].value.split()[1:] if len(page.text) > 1 else []
     by_sql = sum(int(line.split(",")[1]) for line in lines)
     return by_sql if page.text[-1].value == f"{by_sql} in all" else -1
 
 
 def crossings(alerts: dict[str, Any]) -> list[tuple[int, str]]:
-    """Since when which series was above the limit, as the table says."""
+    """The time (ms) and the series of each crossing in the table of alerts."""
     rows = [(name, cells) for name, cells in alerts.items() if name[0] == "r"]
     return sorted((int(name[1:].split("\n")[0]), cells[1]) for name, cells in rows)
 
 
 def above(series: dict[str, list[Line]], before: str = "") -> list[tuple[int, str]]:
-    """The same, worked out."""
+    """The same crossings, computed from the messages."""
     found = [(name, run) for name, lines in series.items() for run in runs(lines, lambda e: e.n > 80)]
     return sorted((since, before + name) for name, (high, since) in found if high)
 
 
 def same(page: AppTest, known: list[Line]) -> None:
-    """The page of everything shows these messages."""
+    """The page of everything shows exactly these messages."""
     assert not page.exception
     assert page.text[-1].value == f"{len(known)} in all"
     if not known:
@@ -266,20 +267,21 @@ def same(page: AppTest, known: list[Line]) -> None:
 
 @pytest.mark.parametrize("name", WHEN)
 def test_everything(open_page: Open, server: PastServer, name: str) -> None:
-    """At each moment all that a page shows is what the messages of the hour before it say: counts, metrics,
-    newest values, rows, alerts, states and SQL; beside gaps, a seam and a clock that was set back."""
+    """At each moment, a page shows exactly what follows from the messages of the hour before it: counts,
+    metrics, newest values, rows, alerts, states and SQL. This includes gaps, the seam between archive and
+    stream, and a clock that was set back."""
     moment = WHEN[name]
     known = two_days.between(moment - HOUR, moment)
     page = open_page(EVERYTHING, blocked=True, to=iso(moment))
-    until(lambda: counted(page) == len(known) or not page.run())  # the archive's come later, and then SQL
+    until(lambda: counted(page) == len(known) or not page.run())  # rows of the archive arrive later
     same(open_page(EVERYTHING, blocked=True, to=iso(moment)), known)
 
 
 @pytest.mark.parametrize("name", ["before all", "across the seam", "messages were deleted", "set back again"])
 @pytest.mark.parametrize("file", ["alerts", "explore"])
 def test_pages_of_the_app(open_page: Open, server: PastServer, file: str, name: str) -> None:
-    """The pages Alerts and Explore at a stretch have as many rows as the stream has of it, and list each time
-    that a line was above the limit, also where the clock was set back."""
+    """The pages Alerts and Explore at a stretch have exactly the rows that the stream holds of it. Alerts
+    lists each time that a line rose above the limit, also where the clock was set back."""
     end = WHEN[name]
     start = end - 2 * HOUR
     held = {line.seq for line in two_days.STORED}
@@ -302,7 +304,7 @@ def test_pages_of_the_app(open_page: Open, server: PastServer, file: str, name: 
 
 
 def archived(start: int, end: int) -> Counter[tuple[int, str]]:
-    """How many messages of each minute and subject the archive has."""
+    """The number of archived messages of each minute and subject."""
     held = {line.seq for line in [*two_days.ARCHIVED, *two_days.STORED[:20]]}
     found = [line for line in two_days.between(start, end) if line.seq in held]
     return Counter((line.time // MINUTE * MINUTE, f"s.{line.line}") for line in found)
@@ -310,7 +312,7 @@ def archived(start: int, end: int) -> Counter[tuple[int, str]]:
 
 @pytest.mark.parametrize("name", ["only the archive", "the clock was set back", "across the seam"])
 def test_history(open_page: Open, server: PastServer, name: str) -> None:
-    """The query that the page History begins with counts what the archive has of the stretch, by minute."""
+    """The default query of the page History counts the archived messages of the stretch by minute."""
     end = WHEN[name]
     start = end - 2 * HOUR
     page = open_page(ROOT / "pages" / "history.py", blocked=True, **{"from": iso(start), "to": iso(end)})
@@ -331,7 +333,7 @@ def test_history(open_page: Open, server: PastServer, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["messages were deleted", "set back again", "only the stream"])
 def test_compare(open_page: Open, server: PastServer, name: str) -> None:
-    """The page Compare periods shows the hour that ends at the moment, or goes on, over the two before."""
+    """The page Compare shows the hour in which the moment lies over the two hours before."""
     moment = WHEN[name]
     of = {"stream": "S", "subjects": "s.{line}", "period": "hour", "earlier-periods": "2"}
     page = open_page(ROOT / "pages" / "compare.py", blocked=True, to=iso(moment), **of)
@@ -352,8 +354,8 @@ def test_compare(open_page: Open, server: PastServer, name: str) -> None:
     "name", ["before all", "only the archive", "messages were deleted", "only the stream"]
 )
 def test_overview(open_page: Open, server: PastServer, name: str) -> None:
-    """The page Overview has of each stream the newest message from before the moment, as far as the stream
-    still holds one, and says that its list of streams is that of now."""
+    """The page Overview has the newest message of each stream from before the moment, if the stream still
+    holds one. It says that its list of streams is the current one."""
     moment = WHEN[name]
     page = open_page(ROOT / "pages" / "overview.py", to=iso(moment))
     assert not page.exception
@@ -375,7 +377,7 @@ def test_overview(open_page: Open, server: PastServer, name: str) -> None:
 
 @pytest.mark.parametrize("file", ["services", "consumers", "inside"])
 def test_pages_without_a_past(open_page: Open, server: PastServer, file: str) -> None:
-    """A page that shows what is there now says so at a stretch, and says nothing of it live."""
+    """At a stretch, a page that only has current data says so; when live, it does not."""
     for query, count in (({"to": iso(WHEN["only the stream"])}, 1), ({}, 0)):
         page = open_page(ROOT / "pages" / f"{file}.py", **query)
         assert not page.exception
@@ -383,11 +385,11 @@ def test_pages_without_a_past(open_page: Open, server: PastServer, file: str) ->
 
 
 THEN = [*((name, False) for name in WHEN), ("only the archive", True), ("only the stream", True)]
-"""Each moment as the end of a stretch, and some in the middle of one that is played."""
+"""Each moment as the end of a stretch, and two of them in the middle of a stretch that is played."""
 
 
 def when(moment: int, played: bool) -> dict[str, str]:
-    """The clock of such a moment."""
+    """The query of the clock at that moment."""
     if not played:
         return {"to": iso(moment)}
     return {"from": iso(moment - HOUR), "to": iso(moment + HOUR), "play": "60", "at": iso(moment)}
@@ -395,8 +397,8 @@ def when(moment: int, played: bool) -> dict[str, str]:
 
 @pytest.mark.parametrize(("name", "played"), THEN)
 def test_bucket(open_page: Open, server: PastServer, name: str, played: bool) -> None:
-    """The page Key-value has of each key the newest revision before the moment that the bucket still keeps,
-    and says of which keys that is not known."""
+    """The page Key-value has, for each key, the newest revision before the moment that the bucket still
+    keeps. It says which keys' values are unknown."""
     moment = WHEN[name]
     kept = {key: [each for each in REVISIONS if each.key == key][-KEPT:] for key in KEYS}
     before = {key: [each for each in each_kept if each.time < moment] for key, each_kept in kept.items()}
@@ -428,8 +430,8 @@ def rows_of(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(("name", "played"), THEN)
 def test_runs(open_page: Open, server: PastServer, name: str, played: bool) -> None:
-    """The page Workflows lists the runs of the day before the moment as they stood then, and a run has the
-    steps and lines that had come."""
+    """The page Workflows lists the runs of the day before the moment with their status at that time. A run
+    has the steps and log lines from before the moment."""
     moment = WHEN[name]
     page = open_page(ROOT / "pages" / "workflows.py", **when(moment, played))
     assert not page.exception

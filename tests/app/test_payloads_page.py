@@ -1,4 +1,4 @@
-"""Payloads of other formats in the browser: Explore, an edited decoder, a time that is elsewhere."""
+"""Payloads of other formats in the browser: Explore, an edited decoder, and times outside the look-back."""
 
 import math
 import time
@@ -77,8 +77,8 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser) -> None:
-    """Explore reads a stream of several formats with `auto`, says what each was taken for, names the one that
-    it cannot read, and offers the types and decoders of the folder."""
+    """With `auto`, Explore reads a stream of several formats and names the format of each message. It counts
+    the message it cannot decode, and offers the types and decoders of the folder."""
     started, _ = running
     with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/explore?stream=PACKED&last=PT1H&payloads=auto&field=temperature&by=_format")
@@ -94,8 +94,8 @@ def test_explore_recognises_formats(running: tuple[App, Path], browser: Browser)
 
 
 def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> None:
-    """A type of a descriptor set is a choice, kept in the URL, and so are headers; a file outside the folder
-    is none."""
+    """A type of a descriptor set can be chosen, and so can headers; both are in the URL. A file outside the
+    folder is refused."""
     started, _ = running
     with fresh_tab(browser) as tab:
         where = f"{started.url}/explore?stream=ORDERS&last=PT1H&payloads="
@@ -111,7 +111,7 @@ def test_explore_reads_protobuf(running: tuple[App, Path], browser: Browser) -> 
 
 
 def test_an_edited_decoder_takes_effect(running: tuple[App, Path], browser: Browser) -> None:
-    """An edited decoder reads the messages again in an open tab, without a reload."""
+    """After a decoder is edited, an open tab shows the messages decoded anew, without a reload."""
     started, decoders = running
     with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/sizes")
@@ -122,7 +122,7 @@ def test_an_edited_decoder_takes_effect(running: tuple[App, Path], browser: Brow
 
 
 def test_a_time_outside_the_look_back(running: tuple[App, Path], browser: Browser) -> None:
-    """Where a row's own time puts all rows outside the look-back, the page says it, and what it read."""
+    """If the rows' own time puts all rows outside the look-back, the page says so, with the time it read."""
     started, _ = running
     with fresh_tab(browser) as tab:
         tab.goto(f"{started.url}/elsewhere")

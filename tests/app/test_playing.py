@@ -1,4 +1,4 @@
-"""A stretch that is played: pages show what they showed at each moment, and a bar moves it."""
+"""Playback of a stretch: pages show what they showed at each moment, and a bar controls it."""
 
 import asyncio
 import gc
@@ -27,7 +27,7 @@ from tests.waiting import until
 Open = Callable[..., AppTest]
 COUNT = 120
 MESSAGES = 0.1
-"""Share of the stretch in the browser that has messages, at its end."""
+"""The share of the browser's stretch that has messages; they are at its end."""
 PAGE = """
 import streamlit as st
 from components import alerts, line_chart, live, metric, newest_rows, sql
@@ -46,7 +46,7 @@ st.text_input("Words")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with two streams that got messages for some seconds, and a bucket."""
+    """A nats-server with two streams that received messages for some seconds, and a bucket."""
 
     async def fill(nc: Any) -> tuple[str, str]:
         start = iso_now()
@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 await nc.jetstream().publish("t", json.dumps({"n": i}).encode())
             await asyncio.sleep(0.05)
         end = iso_now(0.01)
-        await asyncio.sleep(1.1)  # what is still to come, in whole seconds, is no part of a stretch
+        await asyncio.sleep(1.1)  # a stretch ends in the past, in whole seconds
         return start, end
 
     with running_server(tmp_path_factory.mktemp("nats")) as server:
@@ -68,22 +68,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 def iso_now(more: float = 0) -> str:
-    """Now, or some seconds later, as an address has it."""
+    """Now, or some seconds later, in ISO 8601 with milliseconds, as in an address."""
     return pd.Timestamp(time.time() + more, unit="s", tz="UTC").isoformat(timespec="milliseconds")
 
 
 def stretch(server: NatsServer, play: int | str, **others: str) -> dict[str, str]:
-    """The query of a page that plays all of it."""
+    """The query of a page that plays the whole stretch at this speed."""
     return {**server.stretch, "play": str(play), **others}  # type: ignore[attr-defined]
 
 
 def said(page: AppTest) -> str:
-    """The page's texts."""
+    """The texts and warnings of the page."""
     return " ".join([each.value for each in page.text] + [each.value for each in page.warning])
 
 
 def numbers(page: AppTest, which: str) -> list[int]:
-    """What the page says of both of its feeds: rows, now, or last."""
+    """A pair of numbers for both feeds, from the text of the page with this word: rows, now, or last."""
     found = [each.value for each in page.text if which in each.value]
     return [int(word) for word in found[0].split() if word.isdigit()]
 
@@ -95,8 +95,8 @@ def playback(page: AppTest) -> Playback:
 
 
 def test_a_link_starts_it(open_page: Open, server: NatsServer) -> None:
-    """A link with a speed plays the stretch from its start: both feeds are always at the same moment and show
-    nothing later, and at the end everything of the stretch."""
+    """A link with a speed plays the stretch from its start. Both feeds are always at the same moment and show
+    nothing later; at the end they show the whole stretch."""
     page = open_page(PAGE, **stretch(server, 2))
     playback(page).pause()
     playback(page).jump(playback(page).start)
@@ -123,8 +123,8 @@ def test_a_link_starts_it(open_page: Open, server: NatsServer) -> None:
 
 
 def test_a_link_to_a_moment(open_page: Open, server: NatsServer) -> None:
-    """The address of a paused playback shows a colleague the same rows, to the message, and stands still;
-    once it plays, the address has no moment."""
+    """The address of a paused playback shows another viewer exactly the same rows, and is paused for them
+    too. Once it plays, the address has no moment."""
     page = open_page(PAGE, **stretch(server, 2))
     playback(page).pause()
     playback(page).jump((playback(page).start + playback(page).end) // 2)
@@ -144,8 +144,8 @@ def test_a_link_to_a_moment(open_page: Open, server: NatsServer) -> None:
 
 
 def test_own_look_back(open_page: Open, server: NatsServer) -> None:
-    """A page that is played has its own look-back, beyond the start of the stretch too; when it is played no
-    more, it has the stretch."""
+    """A page that is played uses its own look-back, also beyond the start of the stretch. When playback ends,
+    it shows the stretch."""
     middle = pd.Timestamp(server.stretch["from"]) + pd.Timedelta(seconds=2)  # type: ignore[attr-defined]
     query = stretch(server, 1, **{"from": middle.isoformat(timespec="milliseconds")})
     page = open_page(PAGE, **query)
@@ -168,7 +168,7 @@ def test_own_look_back(open_page: Open, server: NatsServer) -> None:
 
 
 def test_from_the_calendar(open_page: Open, server: NatsServer) -> None:
-    """A live page is played from the times that the viewer chooses beside the clock."""
+    """A live page can be played from the times chosen in the clock's popover."""
     page = open_page(PAGE)
     (button,) = [each for each in page.button if each.label == "Play it"]
     button.click().run()
@@ -180,7 +180,7 @@ def test_from_the_calendar(open_page: Open, server: NatsServer) -> None:
 
 
 def test_without_an_end(open_page: Open, server: NatsServer) -> None:
-    """A link without an end plays up to now: from a time, or the last hour."""
+    """A link without an end plays until now: from its start time, or from the start of its length."""
     for query in ({"from": server.stretch["from"]}, {"last": "1h"}):  # type: ignore[attr-defined]
         page = open_page(PAGE, play="60", **query)
         assert playback(page).speed == 60
@@ -204,7 +204,7 @@ def test_without_an_end(open_page: Open, server: NatsServer) -> None:
     ],
 )
 def test_a_wrong_link(open_page: Open, server: NatsServer, query: dict[str, str], sentence: str) -> None:
-    """What cannot be played is named in a sentence, and the page is live."""
+    """A stretch that cannot be played is named in a sentence, and the page is live."""
     page = open_page(PAGE, **(stretch(server, 1) | query))
     assert sentence in said(page).replace("\\", "")
     assert len(said(page)) < 1000
@@ -215,7 +215,7 @@ def test_a_wrong_link(open_page: Open, server: NatsServer, query: dict[str, str]
 
 @pytest.mark.parametrize("name", ["alerts", "compare", "explore", "history", "workflows"])
 def test_pages_that_are_played(open_page: Open, server: NatsServer, name: str) -> None:
-    """The pages of the app are played without an error, to the end of the stretch."""
+    """The built-in pages are played to the end of the stretch without an error."""
     page = open_page(ROOT / "pages" / f"{name}.py", **stretch(server, 600, stream="S"))
     assert not page.exception
     played = playback(page)
@@ -227,7 +227,7 @@ def test_pages_that_are_played(open_page: Open, server: NatsServer, name: str) -
 
 
 def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
-    """Plain subjects have no past."""
+    """Plain subjects have no history, and the page says so."""
     page = open_page("from components import live\nlive(subject='x.>')", **stretch(server, 1))
     assert "have no history" in page.error[0].value
 
@@ -235,8 +235,8 @@ def test_what_cannot_be_played(open_page: Open, server: NatsServer) -> None:
 def test_the_bar_keeps_its_counts(
     open_page: Open, server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a jump back the bar shows how many messages there are as before, until the page has requested
-    its feeds again, however long that takes."""
+    """After a jump back, the bar keeps its counts of messages until the page has requested its feeds again,
+    however long that takes."""
     monkeypatch.setattr(bar_module, "COUNT_EVERY", 0.0)
     page = open_page(PAGE, **stretch(server, 60))
     played = playback(page)
@@ -252,8 +252,8 @@ def test_the_bar_keeps_its_counts(
 
 
 def test_what_the_bar_says(open_page: Open, server: NatsServer) -> None:
-    """The bar has times of the viewer's zone, with the day where there are several; it says when the speed is
-    held, since a feed is not read, and by how much; nothing that a browser may send is an error."""
+    """The bar shows times in the viewer's zone, with the day if the stretch has several. If a feed is not
+    read in time, the bar shows the lower effective speed. Invalid commands from a browser are ignored."""
     earlier = (pd.Timestamp.now("UTC") - pd.Timedelta(days=2)).isoformat(timespec="seconds")
     played = playback(open_page(PAGE, **stretch(server, 60, **{"from": earlier})))
     bar = _BarSource(played, "Asia/Kolkata", [])
@@ -288,8 +288,8 @@ def test_what_the_bar_says(open_page: Open, server: NatsServer) -> None:
 
 
 def test_nothing_else_holds_it(open_page: Open, server: NatsServer) -> None:
-    """When the viewer leaves the playback, or the session is gone, the playback is gone too, with all that
-    was drawn of it."""
+    """When the viewer leaves the playback or the session ends, the playback and all that was drawn of it are
+    freed."""
     page = open_page(PAGE, **stretch(server, 1))
     left = weakref.ref(playback(page))
     page.button(key="_clock_live").click().run()
@@ -313,7 +313,7 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def opened(tab: Page, running: App, server: NatsServer) -> None:
-    """Open the page as it is played, at first without messages for a while."""
+    """Open the page as a playback; the first part of its stretch has no messages."""
     start, end = (pd.Timestamp(server.stretch[name]) for name in ("from", "to"))  # type: ignore[attr-defined]
     earlier = (end - (end - start) / MESSAGES).isoformat(timespec="milliseconds")
     tab.goto(f"{running.url}/played?{urlencode(stretch(server, 1, **{'from': earlier}))}")
@@ -321,39 +321,38 @@ def opened(tab: Page, running: App, server: NatsServer) -> None:
 
 
 def moment(tab: Page) -> pd.Timestamp:
-    """Where the bar says that the playback is."""
+    """The playback's moment, as the bar shows it."""
     return pd.Timestamp(f"2001-01-01 {tab.locator('.lb-when').inner_text()}")
 
 
 def count(tab: Page, *, both: bool = False) -> int:
-    """How many rows of the first stream, or of both, the page shows."""
+    """The number of rows of the first stream, or of both, that the page shows."""
     first, _, second, _ = tab.get_by_test_id("stText").filter(has_text=" and ").inner_text().split()
     return int(first) + int(second) if both else int(first)
 
 
 def address(tab: Page) -> str:
-    """The choices in the address that the browser has now."""
+    """The query of the browser's current address."""
     return str(tab.evaluate("location.search"))
 
 
 def is_paused(tab: Page) -> None:
-    """The bar and the line above the page say that it stands still."""
+    """The bar and the status line show that the playback is paused."""
     expect(tab.get_by_role("button", name="Play (space)")).to_be_visible()
     expect(tab.locator(".lb-word")).to_have_text("Paused")
 
 
 def jump(tab: Page, share: float) -> None:
-    """Click on the bar at this share of what has messages."""
+    """Click on the bar at this share of the part that has messages."""
     box = tab.locator(".lb-track").bounding_box()
     assert box is not None
     tab.mouse.click(box["x"] + box["width"] * (1 - (1 - share) * MESSAGES), box["y"] + box["height"] / 2)
 
 
 def test_the_bar(running: App, browser: Browser, server: NatsServer) -> None:
-    """The bar plays and pauses, changes the speed, steps and jumps, with the mouse and by keys, of which text
-    boxes keep their own; chart and metric go along; the address has the speed, and while it is paused the
-    moment. It marks the one alert of the
-    stretch."""
+    """The bar plays and pauses, changes the speed, steps and jumps, with the mouse and with keys; text boxes
+    keep their own keys. The chart and the metric follow. The address has the speed and, while paused, the
+    moment. The bar marks the only alert of the stretch."""
     with fresh_tab(browser) as tab:
         opened(tab, running, server)
         expect(tab.locator(".lb-word")).to_have_text("Playing")
@@ -405,8 +404,8 @@ def test_the_bar(running: App, browser: Browser, server: NatsServer) -> None:
 
 
 def test_two_viewers(running: App, browser: Browser, server: NatsServer) -> None:
-    """Two viewers play the same stretch, each at their own moment, and a third one looks at it; on a phone
-    the bar is as wide as the page and no wider."""
+    """Two viewers play the same stretch, each at their own moment, while a third views the stretch without
+    playing it. On a phone the bar is no wider than the screen."""
     with fresh_tab(browser) as first, fresh_tab(browser) as second, fresh_tab(browser) as still:
         second.set_viewport_size({"width": 390, "height": 844})
         opened(first, running, server)

@@ -1,4 +1,4 @@
-"""A click on what is drawn shows the messages behind it, in the whole app with two viewers."""
+"""A click on a point, a mark or a row shows the messages behind it, in the whole app with two viewers."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ ASK = """async (el, said) => {
     .find(name => name.includes("/lookback/channel.js")))
   return await channel().question(el.parentElement.lookback.plugged, said)
 }"""
-"""Asks the chart's element on the server."""
+"""Sends a question about the chart to the server, and returns the reply."""
 PAGES = {
     "overview": '''"""Points."""
 from components import alerts, line_chart, live
@@ -52,7 +52,7 @@ line_chart(sql("SELECT _time, n FROM rows", rows=rows), "n")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a few messages, one of them above the threshold."""
+    """A nats-server with a few messages; one of those in S is above the threshold."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.add_stream("MANY", ["many.>"])
@@ -82,7 +82,7 @@ def running(server: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @contextmanager
 def opened(browser: Browser, running: App, page: str) -> Iterator[tuple[Page, Page]]:
-    """Two viewers of a page, in different time zones. Nothing of what they see may run."""
+    """Open a page for two viewers in different time zones. No script in the data may run."""
     bad: list[str] = []
 
     def refuse(dialog: Dialog) -> None:
@@ -105,7 +105,7 @@ def opened(browser: Browser, running: App, page: str) -> Iterator[tuple[Page, Pa
 
 
 def at(tab: Page, trace: str, place: int) -> tuple[float, float]:
-    """Where a drawn point is on the screen."""
+    """The position of a drawn point on the screen, in px."""
     tab.locator(CHART).scroll_into_view_if_needed()
     found = f"""el => {{
   const trace = el.data.find(each => each.uid === {json.dumps(trace)}), {{ xaxis, yaxis }} = el._fullLayout
@@ -118,7 +118,7 @@ def at(tab: Page, trace: str, place: int) -> tuple[float, float]:
 
 
 def click(tab: Page, trace: str, place: int) -> Locator:
-    """Click a drawn point. Returns the panel."""
+    """Click a drawn point until the panel is open; return the panel."""
     until(
         lambda: tab.locator(CHART).evaluate(f"el => el.data.some(each => each.uid === {json.dumps(trace)})")
     )
@@ -126,7 +126,7 @@ def click(tab: Page, trace: str, place: int) -> Locator:
 
     def shown() -> bool:
         tab.mouse.move(*at(tab, trace, place))
-        tab.wait_for_timeout(100)  # the axis moves on while the pointer stands still
+        tab.wait_for_timeout(100)  # the axis moves while the pointer stands still
         tab.mouse.click(*at(tab, trace, place))
         tab.wait_for_timeout(500)
         return tab.locator(PANEL).is_visible()
@@ -138,7 +138,7 @@ def click(tab: Page, trace: str, place: int) -> Locator:
 
 
 def says(panel: Locator) -> dict[str, str]:
-    """The names and texts of the first message."""
+    """The names and texts of the first message in the panel."""
     section = panel.locator("section").first
     return dict(
         zip(section.locator("dt").all_inner_texts(), section.locator("dd").all_inner_texts(), strict=True)
@@ -146,8 +146,8 @@ def says(panel: Locator) -> dict[str, str]:
 
 
 def test_a_point_of_a_line(running: App, browser: Browser) -> None:
-    """A click on a point shows its message to the letter, with the time in the zone of each viewer and the
-    way to it in Explore, and the page does not run for it; Esc closes it. A double click shows none."""
+    """A click on a point shows its message as plain text, with the time in each viewer's zone and a link to
+    Explore. Esc closes the panel. A double click shows no message."""
     with opened(browser, running, "") as tabs:
         hours = []
         for tab in tabs:
@@ -172,7 +172,7 @@ def test_a_point_of_a_line(running: App, browser: Browser) -> None:
 
 
 def test_the_way_to_explore(running: App, browser: Browser) -> None:
-    """The link in the panel leads to the very message in Explore."""
+    """The link in the panel opens exactly that message in Explore."""
     with opened(browser, running, "") as (tab, _):
         click(tab, "0", 0).get_by_role("link").click()
         expect(tab.get_by_role("heading", name="Explore")).to_be_visible()
@@ -181,7 +181,7 @@ def test_the_way_to_explore(running: App, browser: Browser) -> None:
 
 
 def test_a_finger(running: App, browser: Browser) -> None:
-    """A tap on a point shows its message, too, over the lower part of a phone's screen."""
+    """A tap on a point shows its message too, over the lower part of a phone's screen."""
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     with fresh_tab(browser, **phone) as tab:
         tab.goto(running.url)
@@ -205,8 +205,8 @@ def test_a_finger(running: App, browser: Browser) -> None:
 
 
 def test_a_crossing(running: App, browser: Browser) -> None:
-    """A click on a mark, and on a row of the list, shows the message with which the crossing began; of a
-    silence, the last one before it."""
+    """A click on a mark, or on a row of the list, shows the message with which the crossing began. For a
+    silence it shows the last message before it."""
     with opened(browser, running, "") as (tab, other):
         assert json.loads(click(tab, "marks", 0).locator("pre").inner_text())["n"] == 90
         row = other.locator(".lb-alerts tr", has_text="high")
@@ -224,7 +224,7 @@ def test_a_crossing(running: App, browser: Browser) -> None:
 
 
 def test_a_point_of_a_scatter_chart(running: App, browser: Browser) -> None:
-    """A click on a point shows the message of that row."""
+    """A click on a point shows the message of its row."""
     with opened(browser, running, "scatter") as tabs:
         for tab, n in zip(tabs, (20, 90), strict=True):
             until(
@@ -248,7 +248,7 @@ def test_a_point_of_a_scatter_chart(running: App, browser: Browser) -> None:
 
 @pytest.mark.parametrize("play", ["", "&play=600"])
 def test_a_stretch_of_the_past(running: App, browser: Browser, play: str) -> None:
-    """A point of a stretch has its messages, too, also while the stretch is played."""
+    """A point of a stretch has its messages too, also while the stretch is played."""
     now = pd.Timestamp.now("UTC")
     start, end = (each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (now - pd.Timedelta("30min"), now))
     said = {"series": f"s.{MARKUP}", "from": 0, "to": 9e12}
@@ -260,7 +260,7 @@ def test_a_stretch_of_the_past(running: App, browser: Browser, play: str) -> Non
 
 
 def test_a_result_of_sql(running: App, browser: Browser) -> None:
-    """A point of a result has no message, which is said."""
+    """A point of a result has no message, and the panel says so."""
     with opened(browser, running, "result") as (tab, _):
         panel = click(tab, "0", 0)
         expect(panel.locator(".lb-why")).to_contain_text("result of SQL")
@@ -279,7 +279,7 @@ def test_a_result_of_sql(running: App, browser: Browser) -> None:
     ],
 )
 def test_nonsense(running: App, browser: Browser, said: object) -> None:
-    """A question that none of our pages asks gets a sentence, and the page goes on."""
+    """A malformed question gets an error sentence, and the page stays usable."""
     with opened(browser, running, "") as (tab, _):
         answer = tab.locator(CHART).evaluate(ASK, said)
         assert set(answer) == {"error"}
@@ -287,8 +287,8 @@ def test_nonsense(running: App, browser: Browser, said: object) -> None:
 
 
 def test_questions_without_end(server: NatsServer, running: App, browser: Browser) -> None:
-    """Who asks again and again while NATS does not answer gets a sentence for all but two questions; nobody
-    else's page waits, and the two are answered in the end."""
+    """While NATS does not respond, a viewer may have two questions open; further ones are refused in a
+    sentence. Other viewers do not wait, and the two are answered in the end."""
     with opened(browser, running, "") as (tab, other):
         said = {"series": f"s.{MARKUP}", "from": 0, "to": 9e12}
         server.signal(signal.SIGSTOP)
@@ -307,8 +307,8 @@ def test_questions_without_end(server: NatsServer, running: App, browser: Browse
 
 
 def test_who_is_among_the_others(running: App, browser: Browser) -> None:
-    """The others' least and greatest value have the names of their series, live and in a stretch of the past
-    in which they have come; elsewhere there are none, and what is no time is refused."""
+    """The least and the greatest value among the merged series have the names of their series, live and at a
+    stretch. Times without such values have none, and invalid times are refused."""
     with opened(browser, running, "many") as (tab, other):
         until(lambda: tab.locator(CHART).evaluate("el => el.parentElement.lookback.others !== null"))
         now = int(tab.locator(CHART).evaluate("el => el.parentElement.lookback.now"))

@@ -1,4 +1,4 @@
-"""The tab's own websocket on the whole app: who gets in, what it costs, and when a page runs again.
+"""The tab's own websocket in the whole app: who may connect, what it costs, and when a page runs again.
 
 Slow, because some tests wait to see that nothing is asked or sent.
 """
@@ -96,7 +96,7 @@ CLOCK = "iframe[title*=autorefresh]"
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A server with a stream to which somebody publishes ten messages a second."""
+    """A server with a stream S."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>", "later.>"])
         yield server
@@ -104,7 +104,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pages above."""
+    """A folder with the pages of this file."""
     folder = tmp_path_factory.mktemp("pages")
     for name, source in PAGES.items():
         (folder / f"{name}.py").write_text(source)
@@ -127,18 +127,18 @@ def published(nats: NatsServer) -> Iterator[None]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser with its own tabs."""
+    """A browser context, whose tabs share cookies."""
     with fresh_context(browser, viewport={"width": 1100, "height": 800}) as context:
         yield context
 
 
 class Sockets:
-    """What goes over the websockets of a tab."""
+    """Counts the frames of a tab's websockets."""
 
     def __init__(self, tab: Page) -> None:
         self.received: dict[str, int] = {"push": 0, "stream": 0}
         self.asked = 0
-        """Reruns that the browser asked for."""
+        """Frames that the browser sent over Streamlit's websocket, such as requests for a rerun."""
         tab.on("websocket", self._open)
 
     def _open(self, socket: Any) -> None:
@@ -155,7 +155,7 @@ class Sockets:
 
 
 def opened(context: BrowserContext, url: str) -> tuple[Page, Sockets]:
-    """A tab that shows a chart over its own websocket."""
+    """Open a tab that shows a chart over its own websocket; return it with the counts of its websockets."""
     tab = context.new_page()
     sockets = Sockets(tab)
     tab.goto(url)
@@ -164,7 +164,8 @@ def opened(context: BrowserContext, url: str) -> tuple[Page, Sockets]:
 
 
 def shows(tab: Page, expression: str, seconds: float = 30) -> None:
-    """Wait for JavaScript to be true. Playwright's own way needs eval, which the policy forbids."""
+    """Wait until a JavaScript expression is true. Playwright's own way needs eval, which the content security
+    policy forbids."""
     until(lambda: tab.evaluate(expression), seconds)
 
 
@@ -175,7 +176,7 @@ def ticket(tab: Page) -> str:
 
 
 def socket(running: App, **more: Any) -> ClientConnection:
-    """A websocket of our own."""
+    """Open a websocket to the app's push endpoint."""
     url = running.url.replace("http", "ws", 1) + "/lookback/push"
     options: dict[str, Any] = {"origin": running.url, "max_size": None, **more}
     found: ClientConnection = connect(url, **options)
@@ -183,7 +184,7 @@ def socket(running: App, **more: Any) -> ClientConnection:
 
 
 def code_of_end(ours: ClientConnection, seconds: float = 20) -> int | None:
-    """The code with which the server ends it."""
+    """The code with which the server closes the websocket."""
     try:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -195,8 +196,8 @@ def code_of_end(ours: ClientConnection, seconds: float = 20) -> int | None:
 
 @pytest.mark.usefixtures("published")
 def test_a_page_of_live_elements_does_not_run_again(running: App, context: BrowserContext) -> None:
-    """Its chart grows and its line counts, and nothing goes over Streamlit's websocket. A page whose code
-    takes rows runs each second, in another tab of the same browser."""
+    """A page of live elements has a chart that grows, while nothing goes over Streamlit's websocket. A page
+    whose code reads rows runs each second, in another tab of the same browser."""
     tab, sockets = opened(context, f"{running.url}/cheap")
     code, others = opened(context, f"{running.url}/code")
     assert tab.locator(CLOCK).count() == 0
@@ -215,8 +216,8 @@ def test_a_page_of_live_elements_does_not_run_again(running: App, context: Brows
 def test_first_rows_and_a_new_column_make_it_run(
     running: App, nats: NatsServer, context: BrowserContext
 ) -> None:
-    """A page of live elements runs again when the first rows come, and when there is another column: for each
-    viewer who looks."""
+    """A page of live elements runs again when its first rows arrive, and when a new column appears, for each
+    of its viewers."""
     tabs = [context.new_page() for _ in range(2)]
     for tab in tabs:
         tab.goto(f"{running.url}/later")
@@ -233,8 +234,8 @@ def test_first_rows_and_a_new_column_make_it_run(
 
 @pytest.mark.usefixtures("published")
 def test_an_edited_page_of_live_elements(running: App, context: BrowserContext, pages: Path) -> None:
-    """An edit takes effect in each open tab of the page, although nothing else makes it run again; a new page
-    comes into the menu."""
+    """An edit takes effect in each open tab of the page, although the page does not run otherwise. A new page
+    appears in the menu."""
     (pages / "edited.py").write_text(CHEAP)
     tabs = [opened(context, f"{running.url}/edited")[0] for _ in range(2)]
     (pages / "edited.py").write_text(f'{CHEAP}import streamlit as st\nst.write("edited meanwhile")\n')
@@ -248,8 +249,8 @@ def test_an_edited_page_of_live_elements(running: App, context: BrowserContext, 
 
 @pytest.mark.usefixtures("published")
 def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> None:
-    """At 2 s a frame comes every other second, with all that is new; paused, none; each tab has its own
-    choice, and a link carries it."""
+    """At 2 s, a frame with all new rows is sent every other second; when paused, none. Each tab has its own
+    interval, which is in its link."""
     tab, sockets = opened(context, f"{running.url}/cheap?refresh=2+s")
     live, others = opened(context, f"{running.url}/cheap")
     tab.wait_for_timeout(1000)
@@ -258,7 +259,7 @@ def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> N
     live.evaluate("0")
     came, others_came = sockets.received["push"] - before, others.received["push"] - others_before
     assert 2 <= came <= 7
-    assert others_came > came  # on a busy machine the browser asks for less than it could get
+    assert others_came > came  # on a busy machine the browser requests fewer frames than it could get
     tab.get_by_test_id("stSidebar").get_by_text("Paused").click()
     expect(tab.locator(".lb-word")).to_have_text("Paused")
     end = float(tab.evaluate(f"{CHART}.now"))
@@ -275,14 +276,14 @@ def test_the_viewer_chooses_the_pace(running: App, context: BrowserContext) -> N
 def test_another_run_begins_before_the_first_has_ended(
     running: App, context: BrowserContext, first: str
 ) -> None:
-    """Two viewers leave a page whose code takes long, or choose another pace there. The runs overlap, and all
-    that is on the page they see afterwards stays live."""
+    """Two viewers leave a slow page, or choose another interval while it runs. The runs overlap, and
+    everything on the page they see afterwards stays live."""
     tabs = [context.new_page() for _ in range(2)]
     for tab in tabs:
         tab.goto(f"{running.url}/{first}")
     for tab in tabs:
         tab.get_by_role("link", name="Parts").wait_for()
-        tab.wait_for_timeout(500)  # the run is in the code of its page
+        tab.wait_for_timeout(500)  # the run has reached the page's code
         if first == "slow":
             tab.get_by_role("link", name="Parts").click()
         else:
@@ -302,8 +303,8 @@ def test_another_run_begins_before_the_first_has_ended(
 
 @pytest.mark.usefixtures("published")
 def test_an_element_that_a_run_left_out(running: App, context: BrowserContext) -> None:
-    """A chart that is away for one run, or that is placed after the browser has said that it shows it, goes
-    on. The browser keeps a chart for a while, and does not say again what it has said."""
+    """A chart that is missing for one run, or that is drawn after the browser has announced it, continues.
+    The browser keeps a removed chart for a while, and does not announce it again."""
     tab, _ = opened(context, f"{running.url}/switched")
     grows = f"{CHART}.frame > %d"
     for _ in range(2):
@@ -323,14 +324,14 @@ def test_an_element_that_a_run_left_out(running: App, context: BrowserContext) -
 
 
 def _numbers(frame: str | bytes) -> list[int]:
-    """The first element for which a frame brings something."""
+    """The number of the first element that a frame has data for; empty if it has none."""
     return [frame[1] >> 1] if isinstance(frame, bytes) and len(frame) > 1 else []
 
 
 @pytest.mark.usefixtures("published")
 def test_a_proxy_that_blocks_it(running: App, context: BrowserContext) -> None:
-    """Where only Streamlit's websocket gets through, charts come with the refresh and the page says so; once
-    the other gets through, they come over it."""
+    """If only Streamlit's websocket gets through, charts are updated by the refresh, and the page says so.
+    Once the tab's own websocket gets through, charts use it."""
     tab = context.new_page()
     blocked = True
 
@@ -355,7 +356,7 @@ def test_a_proxy_that_blocks_it(running: App, context: BrowserContext) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_strangers(running: App, context: BrowserContext) -> None:
-    """Without a ticket, with one that nobody has, or from another site nobody gets in."""
+    """A websocket without a ticket, with an unknown ticket or from another site is refused."""
     opened(context, f"{running.url}/cheap")
     openings: list[dict[str, object]] = [{"ticket": "x" * 24, "shown": {}}, {"ticket": None}, {"shown": {}}]
     for opening in openings:
@@ -369,8 +370,8 @@ def test_strangers(running: App, context: BrowserContext) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_many_that_say_nothing(running: App, context: BrowserContext) -> None:
-    """Whoever opens more websockets than may wait for their first message loses the oldest of them; those who
-    come meanwhile get in, and those who are in notice nothing."""
+    """If a client opens more websockets than may wait for their first message, the oldest are closed. New
+    websockets with a ticket still connect, and connected ones are not affected."""
     tab, _ = opened(context, f"{running.url}/cheap")
     other, _ = opened(context, f"{running.url}/cheap")
     shown = ticket(other)
@@ -385,7 +386,7 @@ def test_many_that_say_nothing(running: App, context: BrowserContext) -> None:
 
 
 def unspeaking(running: App) -> Any:
-    """A websocket that is open and says nothing."""
+    """A raw websocket that is open and sends nothing."""
     address = urlsplit(running.url)
     raw = create_connection((address.hostname or "", address.port or 0), timeout=20)
     raw.sendall(
@@ -420,7 +421,7 @@ TOO_MANY_SHOWN = {str(number): None for number in range(MOST_SHOWN + 1)}
 
 @pytest.mark.usefixtures("published")
 def test_what_is_not_understood_ends_it(running: App, context: BrowserContext) -> None:
-    """Whatever none of our pages says ends that connection, also as the first message. Others go on."""
+    """An invalid message ends its connection, also as the first message. Other connections continue."""
     tab, _ = opened(context, f"{running.url}/cheap")
     other, _ = opened(context, f"{running.url}/cheap")
     shown = ticket(other)
@@ -443,7 +444,7 @@ def test_what_is_not_understood_ends_it(running: App, context: BrowserContext) -
 
 @pytest.mark.usefixtures("published")
 def test_a_range_that_is_none(running: App, context: BrowserContext) -> None:
-    """What a browser says of its zoom is no zoom if it is none; the chart goes on."""
+    """An invalid zoom range from a browser is ignored, and the chart continues."""
     tab, _ = opened(context, f"{running.url}/cheap")
     number = tab.evaluate(f"{CHART}.plugged")
     ranges: list[object] = [["a", "b"], [1], [float("nan"), 5], [1e308, 1e309], {}, [[], []], "x", [5, 1]]
@@ -457,7 +458,7 @@ def test_a_range_that_is_none(running: App, context: BrowserContext) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_a_flood_ends_it(running: App, context: BrowserContext) -> None:
-    """Somebody who talks without end is not listened to for long."""
+    """A client that sends messages without pause is disconnected."""
     tab, _ = opened(context, f"{running.url}/cheap")
     with socket(running) as ours:
         ours.send(json.dumps({"ticket": ticket(tab), "shown": {}}))
@@ -469,7 +470,7 @@ def test_a_flood_ends_it(running: App, context: BrowserContext) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_one_ticket_one_socket(running: App, context: BrowserContext) -> None:
-    """A second websocket with the same ticket ends the first."""
+    """A second websocket with the same ticket closes the first."""
     tab, _ = opened(context, f"{running.url}/cheap")
     opening = json.dumps({"ticket": ticket(tab), "shown": {}})
     with socket(running) as first, socket(running) as second:
@@ -482,8 +483,8 @@ def test_one_ticket_one_socket(running: App, context: BrowserContext) -> None:
 
 @pytest.mark.usefixtures("published")
 def test_a_reader_that_stalls_has_no_queue(running: App, context: BrowserContext) -> None:
-    """Who reports nothing as drawn gets a bounded number of frames; after a report the next one has all that
-    came in the meantime."""
+    """A client that acknowledges no frame gets a bounded number of them. After an acknowledgement, the next
+    frame has everything from the meantime."""
     tab, _ = opened(context, f"{running.url}/cheap")
     number = int(tab.evaluate(f"{CHART}.plugged"))
     shown = ticket(tab)
@@ -505,7 +506,7 @@ def test_a_reader_that_stalls_has_no_queue(running: App, context: BrowserContext
 
 
 def test_ticket_of_another_person(stage: Stage) -> None:
-    """A ticket counts only with the cookies of the sign-in whose tab has it."""
+    """A ticket is valid only with the cookies of the sign-in that it was issued to."""
     one, other = (stage.person(name, "operators", page="/") for name in ("owner", "thief"))
     for person in (one, other):
         shows(person.tab, f"Boolean({CHART}?.drawn)")
@@ -524,7 +525,7 @@ def test_ticket_of_another_person(stage: Stage) -> None:
 
 
 def test_sign_out_ends_it(stage: Stage) -> None:
-    """A sign-out ends the websockets of all tabs of that sign-in at once, and nobody else's."""
+    """A sign-out closes the websockets of all tabs of that sign-in at once, and no others."""
     one, other = (stage.person(name, "operators", page="/") for name in ("leaver", "stayer"))
     for person in (one, other):
         shows(person.tab, f"Boolean({CHART}?.drawn)")
@@ -545,8 +546,8 @@ def test_sign_out_ends_it(stage: Stage) -> None:
 
 @pytest.mark.parametrize("refresh", ["Live", "Paused"])
 def test_nobody_asks_whether_rights_have_changed(stage: Stage, refresh: str) -> None:
-    """The page of somebody who is signed in asks for no rerun, and yet it ends when the role is another one,
-    also while paused; nobody else's does."""
+    """The page of a signed-in user requests no reruns. It still ends when the user's role changes, also while
+    paused; the pages of other users do not."""
     one, other = stage.person("mover", "operators"), stage.person("rester", "operators")
     tab = one.open()
     sockets = Sockets(tab)
@@ -562,8 +563,8 @@ def test_nobody_asks_whether_rights_have_changed(stage: Stage, refresh: str) -> 
 
 
 def test_another_process_takes_over(stage: Stage) -> None:
-    """The app is killed, and another process takes its place. Two people with different roles keep their
-    tabs: each goes on with a chart of their own rows, and gets nothing of what the role may not see."""
+    """The app is killed and another process takes its place. Two users with different roles keep their tabs:
+    each continues with a chart of their own rows, and receives nothing that their role may not read."""
     one, other = stage.person("keeper", "operators", page="/"), stage.person("guest", "viewers", page="/")
     for person in (one, other):
         shows(person.tab, f"Boolean({CHART}?.drawn)")
@@ -574,6 +575,6 @@ def test_another_process_takes_over(stage: Stage) -> None:
         shows(person.tab, again, 120)  # an app and its server start
         frame = int(person.tab.evaluate(f"{CHART}.frame"))
         shows(person.tab, f"{CHART}.frame > {frame} + 2")
-        assert person.tab.evaluate("self.before")  # the tab was not loaded anew
+        assert person.tab.evaluate("self.before")  # the tab was not reloaded
         person.sees(f"Role: {role}")
     assert not other.has(MARKER)

@@ -1,4 +1,4 @@
-"""How charts are read: axes, lines and units, in the whole app and a real browser."""
+"""Axes, lines and units of charts, in the whole app and a real browser."""
 
 import json
 import re
@@ -75,7 +75,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="module")
 def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with these pages."""
+    """The app with the pages of this file."""
     folder = tmp_path_factory.mktemp("pages")
     for name, source in PAGES.items():
         (folder / f"{name}.py").write_text(source)
@@ -84,28 +84,27 @@ def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def shown(tab: Page) -> tuple[float, float]:
-    """From when to when the x axis shows, seconds since the epoch."""
+    """The start and end of the x axis, in seconds since the epoch."""
     until(lambda: tab.evaluate(f"Boolean({AXIS})"))
     start, end = tab.evaluate(AXIS)
     return start / 1000, end / 1000
 
 
 def length(tab: Page) -> float:
-    """How much time the x axis shows, in seconds."""
+    """The length of the x axis, in seconds."""
     start, end = shown(tab)
     return end - start
 
 
 def young(running: App, stream: str, reach: str = "PT5M") -> str:
-    """The address of the page about a stream."""
+    """The URL of the page about a stream, with a look-back of `reach`."""
     return f"{running.url}/young?stream={stream}&reach={reach}"
 
 
 def test_a_young_stream(nats: NatsServer, running: App, tab: Page, context: BrowserContext) -> None:
-    """The axis of a stream younger than the look-back starts at its first row and stands still while the line
-    grows, and the small line of a metric begins at its left edge; for each viewer, over the websocket and
-    with the page's elements, after zooming, a purge, and a restart of the server. A stretch of the past has
-    its own axis."""
+    """If a stream is younger than the look-back, the axis starts at its first row and keeps that start while
+    the line grows; a metric's small line also starts at its left edge. This holds for each viewer, with and
+    without the websocket, after a zoom, a purge and a restart of the server. A stretch has its own axis."""
     nats.add_stream("Y", ["y.>"])
     nats.publish("y.a", b'{"n": 1}')
     began = time.time()
@@ -158,8 +157,8 @@ def test_a_young_stream(nats: NatsServer, running: App, tab: Page, context: Brow
 
 
 def test_it_grows_until_the_look_back_is_full(nats: NatsServer, running: App, tab: Page) -> None:
-    """The axis becomes longer in few steps, never shorter, and slides once it is as long as the look-back.
-    Whoever opens the page then sees all of the look-back."""
+    """The axis grows in few steps, never shrinks, and slides once it is as long as the look-back. After a
+    reload it shows the whole look-back."""
     nats.add_stream("G", ["g.>"])
     nats.publish("g.b", b'{"m": 1}')
     with Publisher([nats.url], "g.a", rate=4):
@@ -177,7 +176,7 @@ def test_it_grows_until_the_look_back_is_full(nats: NatsServer, running: App, ta
 
 
 def line(tab: Page, series: str) -> list[tuple[float, float | None]]:
-    """The points of a line as Plotly has it: seconds since the epoch, and values."""
+    """The points of a line as Plotly has them: seconds since the epoch, and values."""
     script = f"""name => {{
       const chart = {CHART}, trace = chart.plot.data.find(trace => trace.name === name);
       return trace ? trace.x.map((x, i) => [(+x + chart.offset) / 1000, trace.y[i]]) : [];
@@ -186,8 +185,8 @@ def line(tab: Page, series: str) -> list[tuple[float, float | None]]:
 
 
 def test_values_hold(nats: NatsServer, running: App, tab: Page) -> None:
-    """With steps, of the values of one bin the newest holds, until now, and after it has left the look-back.
-    Nothing holds beyond a null; what left before the page was opened is there once more after a reload."""
+    """With steps, the newest value of a bin holds until now, even after its message has left the look-back. A
+    null ends the previous value. After a reload, values that have left the look-back are still drawn."""
     nats.add_stream("HELD", ["h.>"])
     nats.publish("h.valve", b'{"v": 0}', b'{"v": 1}', b'{"v": 0.5}')
     nats.publish("h.null", b'{"v": 3}')
@@ -217,8 +216,8 @@ def test_values_hold(nats: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_values_from_before(nats: NatsServer, running: App, tab: Page) -> None:
-    """With steps, a line begins with the value that held before the page was opened, if the stream permits to
-    ask for it."""
+    """With steps, a line begins with the value that held before the look-back, if the stream allows direct
+    gets."""
     config = StreamConfig(name="BEFORE", subjects=["before.>"], allow_direct=True)
     nats.run(lambda nc: nc.jetstream().add_stream(config))
     nats.publish("before.valve", b'{"n": 1}', b'{"n": 0.5}')
@@ -232,8 +231,9 @@ def test_values_from_before(nats: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_scales(nats: NatsServer, running: App, tab: Page) -> None:
-    """A logarithmic axis shows powers alike, has its thresholds at their place, and says what is below it; an
-    axis from zero includes zero. Zooming works on both, and a double click returns."""
+    """A logarithmic axis draws equal ratios at equal distances, has its thresholds in the right place, and
+    reports values it cannot show. An axis from zero includes zero. Both can be zoomed, and a double click
+    resets them."""
     nats.add_stream("SCALES", ["v.>"])
     for n, value in enumerate((0, 100, 1000, -5, 10_000)):  # in one bin they would be one range
         nats.publish(f"v.{n}", b'{"n": %d, "v": %d}' % (n, value))
@@ -277,14 +277,14 @@ def test_scales(nats: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_a_logarithmic_axis_from_zero() -> None:
-    """A chart that should have both has an error that says so."""
+    """A chart with both `log_y` and `from_zero` is an error that says why."""
     with pytest.raises(LookbackError, match="A logarithmic axis has no zero"):
         drawing_options(log_y=True, from_zero=True, steps=False)
 
 
 def test_units(nats: NatsServer, running: App, tab: Page) -> None:
-    """A unit scales alike in axes, hover, thresholds, metrics, tables and alerts; whole numbers and eight
-    digits are exact in all of them, and what a chart cannot hold exactly says so."""
+    """A unit is scaled the same way in axes, hover, thresholds, metrics, tables and alerts. Whole numbers and
+    numbers of eight digits are exact in all of them."""
     nats.add_stream("UNITS", ["u.>"])
     row = {"size": 1_234_567_891, "took": 93_250.5, "exact": 1234.5678, "big": 9_007_199_254_740_993}
     nats.publish("u.a", json.dumps(row).encode())

@@ -1,4 +1,4 @@
-"""Pages at moments at which they were recorded live: each shows what it showed then.
+"""Pages recorded live at three moments show the same when they are opened at those moments later.
 
 Slow, because pages have to be live for a while before they can be recorded.
 """
@@ -24,8 +24,8 @@ from tests.waiting import until
 
 Open = Callable[..., AppTest]
 DIFFERS = re.compile(r'[\d.,]+ (ms|s|min|h)\b( \d+ (s|min)\b)?|href="[^"]*"|[^,]* stored')
-"""How long something takes, or ago, which goes on while a page is recorded; links, which keep the clock; and
-the size of a bucket, which is that of now."""
+"""Texts that may differ: durations and ages, which grow while a page is recorded; links, which contain the
+clock; and the size of a bucket, which is always the current one."""
 PAGES: dict[str, tuple[str, dict[str, str]]] = {
     "overview": ("overview", {}),
     "values": ("values", {"bucket": "settings", "deleted": "1"}),
@@ -45,7 +45,7 @@ METRICS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server as that of the demo, without anything in it."""
+    """A nats-server with the demo's streams and buckets, all empty."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         for bucket in ("settings", "thresholds"):
             server.run(lambda nc: nc.jetstream().create_key_value(bucket=bucket, history=5))
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 
 def measure(server: NatsServer, number: int) -> None:
-    """Figures of each kind, several times."""
+    """Publish several figures of each kind."""
 
     async def work(nc: Any) -> None:
         for place in range(10):
@@ -67,7 +67,7 @@ def measure(server: NatsServer, number: int) -> None:
 
 
 def keep(server: NatsServer, bucket: str, how: str, key: str, *value: bytes) -> None:
-    """Put or delete a key of a bucket."""
+    """Put or delete a key of a bucket; `how` is the method."""
 
     async def work(nc: Any) -> None:
         await getattr(await nc.jetstream().key_value(bucket), how)(key, *value)
@@ -76,7 +76,7 @@ def keep(server: NatsServer, bucket: str, how: str, key: str, *value: bytes) -> 
 
 
 class ReportingProgram:
-    """A program that reports a workflow's run."""
+    """A program that reports a run of a workflow."""
 
     def __init__(self, server: NatsServer, name: str, interval: float) -> None:
         self._server = server
@@ -85,14 +85,14 @@ class ReportingProgram:
         self._own = {"workflow": name, "trigger": "by hand", "started": now(), "interval": interval}
 
     def say(self, event: str, of: str = "-.-", **more: Any) -> None:
-        """An event, of the run or of a job's step."""
+        """Publish an event of the run, or of a step of a job."""
         self._count += 1
         names = {} if of == "-.-" else dict(zip(("job", "step"), of.split("."), strict=True))
         content = {**self._own, "n": self._count, "time": now(), **names, **more}
         self._server.publish(f"workflow.{self._name}.1.{of}.{event}", json.dumps(content).encode())
 
     def beat(self) -> None:
-        """A sign of life."""
+        """Publish a heartbeat."""
         content = {**self._own, "n": self._count, "time": now()}
         self._server.publish(f"workflow-heartbeat.{self._name}.1", json.dumps(content).encode())
 
@@ -103,7 +103,7 @@ def now(more: float = 0) -> str:
 
 
 def happen(server: NatsServer) -> Iterator[None]:
-    """What happens before each of three moments."""
+    """Change streams and buckets before each of three moments."""
     long, short = ReportingProgram(server, "long", 60), ReportingProgram(server, "short", 1)
     long.say("started")
     long.say("started", "fetch.load")
@@ -116,7 +116,7 @@ def happen(server: NatsServer) -> Iterator[None]:
     keep(server, "settings", "put", "b", b'{"x": 2}')
     keep(server, "thresholds", "put", "cpu", b"40")
     measure(server, 1)
-    time.sleep(4)  # the short one misses its heartbeats
+    time.sleep(4)  # the run of "short" misses its heartbeats
     yield
 
     long.say("finished", "fetch.load", status="succeeded", seconds=3.5)
@@ -142,7 +142,7 @@ def happen(server: NatsServer) -> Iterator[None]:
 
 
 def shown(page: AppTest) -> dict[str, Any]:
-    """What the page shows, but for how long ago something was."""
+    """What the page shows, without the texts of DIFFERS and ages."""
     assert not page.exception
     drawn, drawn_html = charts(page), [each.proto.body for each in page.get("html")]
     return {
@@ -162,15 +162,15 @@ def shown(page: AppTest) -> dict[str, Any]:
 
 
 def recorded(open_now: Callable[[], AppTest]) -> dict[str, Any]:
-    """What a page shows to who opens it, once that changes no more."""
+    """What a page shows when it is opened, once two runs show the same."""
     seen: list[dict[str, Any]] = []
     until(lambda: seen.append(shown(open_now())) or seen[-1:] == seen[-2:-1])
     return seen[-1]
 
 
 def test_each_moment(open_page: Open, server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pages Overview, Key-value and Workflows at three moments show what they showed live at those, in
-    whatever order they are opened."""
+    """The pages Overview, Key-value and Workflows at three moments show what they showed live at those
+    moments, in any order."""
     monkeypatch.setattr("components.launcher.embedded", {"dashboard": {"url": server.url}})
     monkeypatch.delenv("NATS_URL")  # as the demo
 
@@ -197,8 +197,8 @@ def test_each_moment(open_page: Open, server: NatsServer, monkeypatch: pytest.Mo
 
 
 def test_a_stretch_that_was_read_twice(server: NatsServer) -> None:
-    """In the past, a run without heartbeats is lost also if its stretch was read once more; live, its program
-    may be reconnecting."""
+    """At a stretch, a run without heartbeats is lost even if the feed was restarted; live, its program may be
+    reconnecting, so it is still running."""
     run = ReportingProgram(server, "gone", 1)
     run.say("started")
     run.beat()

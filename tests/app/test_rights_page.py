@@ -1,5 +1,5 @@
-"""What a viewer sees of a login that is refused, or that may not do what a page does: a sentence with the
-setting or the subject, the rest of the page, and no traceback."""
+"""A login that is refused or lacks a permission: pages show a sentence with the setting or the subject and
+the rest of their content, and no traceback."""
 
 import json
 import time
@@ -31,8 +31,8 @@ EVENT = {"event": "run", "state": "started", "name": "nightly", "n": 1}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with streams S, T and WORKFLOWS, a bucket B, a service, and a user `me` whose rights each
-    test sets."""
+    """A nats-server with streams S, T and WORKFLOWS, a bucket B, a service, and a user `me` whose permissions
+    each test sets."""
     with running_server(tmp_path_factory.mktemp("nats"), denying("publish", "nothing")) as server:
         server.url = server.url.replace("//", "//admin:x@")
         for name in ("S", "T"):
@@ -49,13 +49,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 def show(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., AppTest]]:
-    """Opens a page, a file or a source, with a login that may do all but to `verb` `subject`."""
+    """Open a page, from a file or a source, with a login that may do everything except `verb` (publish or
+    subscribe) to `subject`."""
 
     def show(page: str | Path, verb: str, subject: str, **query: str) -> AppTest:
         server.configure(denying(verb, subject))
-        time.sleep(0.5)  # until it has read its configuration anew
+        time.sleep(0.5)  # until the server has reloaded its configuration
         st.cache_data.clear()
-        st.cache_resource.clear()  # what was open before had other rights
+        st.cache_resource.clear()  # open connections have the rights of before
         folder = Path(mkdtemp(dir=tmp_path))
         file = folder / (page.name if isinstance(page, Path) else "page.py")
         file.write_text(page.read_text() if isinstance(page, Path) else page)
@@ -74,7 +75,8 @@ def show(
 
 
 def sees(page: AppTest, said: str) -> str:
-    """All that the page says, as soon as `said` is in it; it never has a traceback."""
+    """Wait until `said` is on the page; return all of the page's texts. The page must never have a
+    traceback."""
 
     def is_shown() -> bool:
         page.run()
@@ -115,14 +117,14 @@ def sees(page: AppTest, said: str) -> str:
 def test_denied_is_shown(
     show: Callable[..., AppTest], page: str | Path, verb: str, subject: str, said: str
 ) -> None:
-    """A page that may not do what it is for says what is not permitted, and waits for nothing."""
+    """A page that lacks a permission names what is not permitted, and does not keep waiting."""
     shown = sees(show(page, verb, subject), said)
     assert "is not permitted" in shown
     assert "Waiting for" not in shown
 
 
 def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
-    """Where only a part of a page is refused, the rest is there."""
+    """If a permission is missing for only a part of a page, the rest of the page works."""
     page = show(PAGES / "overview.py", "publish", f"{API}.STREAM.MSG.GET.S")
     assert f"requests to '{API}.STREAM.MSG.GET.S'" in sees(page, "Cannot read a newest message.")
     assert "T" in page.dataframe[1].value["stream"].tolist()
@@ -144,7 +146,7 @@ def test_the_rest_of_a_page_works(show: Callable[..., AppTest]) -> None:
 
 @pytest.mark.parametrize("page", ["explore", "alerts", "compare", "values"])
 def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: str) -> None:
-    """Where the login may not list streams, or buckets, the name of one can be typed, and it is read."""
+    """If the login may not list streams or buckets, a viewer can type a name, and it is read."""
     source, denied = PAGES / f"{page}.py", f"{API}.STREAM.LIST"
     shown = show(source, "publish", denied)
     sees(shown, "Type the name of one.")
@@ -163,7 +165,8 @@ def test_what_cannot_be_listed_can_be_typed(show: Callable[..., AppTest], page: 
 
 
 def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
-    """What a viewer starts with a click, and the login does not permit, is reported as the answer to it."""
+    """If a query or a request that a viewer starts is not permitted, the page says so in place of the
+    result."""
     page = show(PAGES / "history.py", "publish", "history.>")
     next(button for button in page.button if button.label == "Run").click().run()
     sees(page, "to publish to 'history.query'")
@@ -178,8 +181,8 @@ def test_query_and_request_by_hand(show: Callable[..., AppTest]) -> None:
 
 
 def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsServer) -> None:
-    """A replay that may not answer flow control is reported as slow, with the subject, while its rows
-    come."""
+    """A replay without permission for flow control is reported as slow, with the subject, while its rows
+    arrive."""
     text = "x" * 10_000
     server.publish("t.large", *[json.dumps({"n": n, "text": text}).encode() for n in range(400)])
     page = show(f'{OWN}st.metric("rows", len(live("T", "t.large", look_back="PT1H")))', "publish", "$JS.FC.>")
@@ -194,7 +197,8 @@ def test_replay_without_flow_control(show: Callable[..., AppTest], server: NatsS
 def test_mistakes_on_the_way_in(
     tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mistakes on the way in stand above the page as sentences; mended, the page comes alive by itself."""
+    """Faults of certificates and credentials are sentences above the page. Once they are corrected, the page
+    becomes live without a restart."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "page.py").write_text(f'{OWN}st.metric("rows", len(live("S")))')
     monkeypatch.setattr("components.pages.FOLDER", tmp_path / "pages")
@@ -221,8 +225,8 @@ def test_mistakes_on_the_way_in(
 
 
 def test_in_a_browser(tmp_path: Path, server: NatsServer, browser: Browser) -> None:
-    """A permission that is taken from a running app shows on its page within a refresh or two, and goes again
-    when it is given back."""
+    """A permission revoked from a running app is reported on its page within a refresh or two; once it is
+    granted again, the report disappears."""
     server.configure(denying("publish", "nothing"))
     (tmp_path / "shown").mkdir()
     (tmp_path / "shown" / "page.py").write_text(f"{OWN}{ROWS}")

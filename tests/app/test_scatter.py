@@ -1,4 +1,4 @@
-"""The live scatter chart in the whole app, each time for two viewers, against a real nats-server."""
+"""The live scatter chart in the whole app, each time with two viewers, against a real nats-server."""
 
 import json
 import re
@@ -51,7 +51,7 @@ class Two:
         self.said += [[rounded(x), rounded(y), by] for x, y, by in points]
 
     def shows(self, tab: Page) -> bool:
-        """Whether a tab has what was said."""
+        """True if a tab has all published points, in order."""
         return bool(points(tab) == self.said)
 
     @property
@@ -61,13 +61,13 @@ class Two:
 
 
 def points(tab: Page) -> list[Any]:
-    """The points that a tab has, with the names of their groups."""
+    """The points in a tab, with the names of their groups."""
     found: list[Any] = tab.evaluate(POINTS)
     return found
 
 
 def painted(tab: Page) -> int:
-    """How many pixels of the points are on the screen."""
+    """The number of pixels with points on the canvas."""
     return int(tab.locator(".lb-scatter canvas").evaluate(PAINTED))
 
 
@@ -78,7 +78,7 @@ def axes(tab: Page) -> Any:
 
 
 def place(tab: Page, x: float, y: float) -> tuple[float, float]:
-    """Where a point is on the screen."""
+    """The position of a point on the screen, in px."""
     at = f"""({{ x, y }}) => {{
       const {{ plot }} = {SCATTER}, {{ xaxis, yaxis, _size }} = plot._fullLayout;
       const {{ left, top }} = plot.getBoundingClientRect();
@@ -99,8 +99,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 def opened(
     server: NatsServer, folder: Path, browser: Browser, query: str = "", *, blocked: bool = False
 ) -> Iterator[Two]:
-    """Two viewers of the page, the second in the dark. `blocked`: something between browser and app refuses
-    the tab's own websocket."""
+    """Open the page for two viewers, the second with a dark theme. `blocked`: the tab's own websocket is
+    closed at once, as by a proxy."""
     server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"]))
     bad: list[str] = []
 
@@ -137,8 +137,8 @@ def opened(
 
 
 def test_points_come_without_a_run(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """New points reach both viewers while the page's code does not run again, and both hold what a fresh tab
-    gets; the names are text; each group with a colour and the others have a key."""
+    """New points reach both viewers while the page's code does not run again, and both have the same points
+    as a fresh tab. Names are plain text. The legend has each coloured group, and one entry for the others."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
         keys = mine.locator(".lb-scatter .lb-legend button")
@@ -166,8 +166,8 @@ def test_points_come_without_a_run(server: NatsServer, tmp_path: Path, browser: 
 
 
 def test_zoom_hover_and_hidden_groups_stay(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """While points come, a viewer's zoom and hidden group stay, also after a look at another page, and the
-    pointer names what is below it; the other viewer's chart makes room for all of them."""
+    """While points arrive, a viewer's zoom and hidden group stay, also after a visit to another page, and the
+    pointer names the point below it. The other viewer's axes grow to fit the new points."""
     with opened(server, tmp_path, browser) as two:
         mine, other = two.tabs
         mine.locator(".lb-scatter button", has_text=MARKUP).click()
@@ -214,7 +214,7 @@ def test_zoom_hover_and_hidden_groups_stay(server: NatsServer, tmp_path: Path, b
 
 
 def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """Where the tab's own websocket is blocked, the points come with the refresh."""
+    """If the tab's own websocket is blocked, points are updated by the page's refresh."""
     with opened(server, tmp_path, browser, blocked=True) as two:
         two.say((3, 4, "a"), (3, 5, "a"))
         for tab in two.tabs:
@@ -222,8 +222,8 @@ def test_blocked_websocket(server: NatsServer, tmp_path: Path, browser: Browser)
 
 
 def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A page that is opened paused shows what there is, and stays so; one that goes on, and pauses once more,
-    has each point once."""
+    """A page that is opened paused keeps its first points. A page that goes live and is paused again has each
+    point exactly once."""
     with opened(server, tmp_path, browser, "/?refresh=Paused") as two:
         mine, other = two.tabs
         other.get_by_role("radio", name="Live").click()
@@ -243,7 +243,8 @@ def test_paused(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
 
 
 def test_a_look_at_it(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """The axes have the colours of the viewer's theme, and a chart whose points have all left says so."""
+    """The axes have the colours of the viewer's theme. A chart whose points have all left says that there are
+    none."""
     with opened(server, tmp_path, browser) as two:
         colours = {
             tab.locator(".lb-scatter .xtick text").first.evaluate("el => getComputedStyle(el).fill")

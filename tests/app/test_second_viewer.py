@@ -1,4 +1,4 @@
-"""Each page beside a second viewer of it: what one does must not stop the other.
+"""Each page with a second viewer: what one viewer does must not stop the other.
 
 Slow, because each page is opened by two browsers.
 """
@@ -28,7 +28,7 @@ PAGES = sorted(file.stem for file in (ROOT / "pages").glob("*.py"))
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, NatsServer]]:
-    """The app with pages of one's own beside the built-in ones, on a server with a stream."""
+    """The app with own pages beside the built-in ones, on a server with a stream."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "pages").mkdir()
     for name, source in OWN.items():
@@ -42,20 +42,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[App, Nat
 
 @pytest.fixture
 def pair(browser: Browser) -> Iterator[tuple[Page, Page]]:
-    """Two viewers, each with a session of their own; both tabs count as seen."""
+    """Two viewers with separate sessions; both tabs count as visible."""
     with fresh_tab(browser) as first, fresh_tab(browser) as second:
         yield first, second
 
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
-    """A viewer."""
+    """A viewer's tab."""
     with fresh_tab(browser) as tab:
         yield tab
 
 
 class News:
-    """Counts what a tab is sent from now on: runs of the page's script to the end, and frames of its own
+    """Counts what a tab receives from now on: completed runs of the page's script, and frames of its own
     websocket."""
 
     def __init__(self, tab: Page) -> None:
@@ -75,14 +75,14 @@ class News:
         self._count += isinstance(frame, bytes)
 
     def wait(self, count: int) -> None:
-        """Wait for so many more."""
+        """Wait for `count` more."""
         wanted = self._count + count
-        # Playwright tells of frames only while it is asked something.
+        # Playwright dispatches events only during a call, so each check makes one.
         until(lambda: self._tab.evaluate("0") or self._count >= wanted)
 
 
 def place(tab: Page) -> FloatRect:
-    """Where the first chart stands, once it is drawn and all that is under way is done."""
+    """The position of the first chart, once it is drawn and has stopped moving."""
     chart = tab.locator(".js-plotly-plot").first
     expect(chart).to_be_visible()
     found: list[FloatRect] = []
@@ -100,8 +100,9 @@ def place(tab: Page) -> FloatRect:
 
 @pytest.mark.parametrize("page", [*OWN, *PAGES])
 def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page, Page], page: str) -> None:
-    """The first viewer of a page is refreshed on after a second one has opened it, and their line stands. A
-    page with a mistake leaves one traceback in the log, whoever looks at it; the others none."""
+    """The first viewer of a page keeps getting refreshes after a second has opened it, and both keep their
+    status line. A page with a mistake leaves one traceback in the log, whoever views it; other pages leave
+    none."""
     started, _ = running
     before = len(started.log.read_bytes())
     news = [News(tab) for tab in pair]
@@ -121,15 +122,15 @@ def test_older_viewer_goes_on(running: tuple[App, NatsServer], pair: tuple[Page,
 
 @pytest.mark.parametrize("address", ["overview", "Overview", "EXPLORE", "stops", "Stops"])
 def test_names_of_pages(running: tuple[App, NatsServer], tab: Page, address: str) -> None:
-    """A page is found by its name in any case, the first one too."""
+    """A page is found by its name in any case, also the first page."""
     tab.goto(f"{running[0].url}/{address}")
     expect(tab.locator("h1")).to_have_text(address.capitalize())
     expect(tab.get_by_role("dialog")).to_have_count(0)
 
 
 def test_dead_page_comes_back(running: tuple[App, NatsServer], tab: Page) -> None:
-    """A page whose connection Streamlit's script gives up, as after a message that it cannot read, comes back
-    by itself, at the address it had."""
+    """If Streamlit's script gives up the connection, as after a message that it cannot read, the page
+    recovers at the same address."""
     tries, breaks = [0], [False]
 
     def meet(socket: object) -> None:
@@ -153,7 +154,7 @@ def test_dead_page_comes_back(running: tuple[App, NatsServer], tab: Page) -> Non
 
 
 def test_pausing_moves_nothing(running: tuple[App, NatsServer], tab: Page) -> None:
-    """What stands below the status line stays where it is when the viewer pauses."""
+    """Pausing does not move what is below the status line."""
     news = News(tab)
     tab.goto(f"{running[0].url}/explore")
     news.wait(2)

@@ -1,4 +1,4 @@
-"""Which series have lines of their own is in the page's address, in the whole app and a real browser."""
+"""The choice of series with their own lines is in the page's address, in the whole app and a real browser."""
 
 import json
 import time
@@ -26,7 +26,7 @@ CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => 
   return [series.filter((each, i) => i !== others && each.cells.size).map(({ name }) => name).sort(),
     legend.rule.value, legend.value.value, config.values ?? null]
 })"""
-"""By chart: the series with lines, rule and value that the legend says, and the values."""
+"""By chart: the series with lines, the legend's rule and value, and the values."""
 RULE, VALUE = ".lb-menu select >> nth=0", ".lb-menu select >> nth=1"
 GREATEST = ["pump-27", "pump-28", "pump-29"]
 MARKUP = "%3Cimg%20src=x%20onerror=hacked()%3E"
@@ -54,14 +54,14 @@ def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """One browser for all tabs: it has to fetch and compile the app once."""
+    """One browser context for all tabs, so that the app's files are fetched and compiled once."""
     with fresh_context(browser, viewport={"width": 1440, "height": 900}) as context:
         yield context
 
 
 @pytest.fixture
 def tab(context: BrowserContext) -> Iterator[Page]:
-    """A viewer; an error in the page fails the test."""
+    """A viewer's tab; an error in the page fails the test."""
     page = context.new_page()
     page.add_init_script("window.hacked = () => { throw new Error('hacked') }")
     errors: list[str] = []
@@ -77,7 +77,7 @@ def charts(tab: Page) -> list[list[Any]]:
 
 
 def search(tab: Page) -> str:
-    """The parameters of the address."""
+    """The query of the browser's current address."""
     return str(tab.evaluate("location.search"))
 
 
@@ -85,9 +85,9 @@ BUSIEST: list[Any] = [["pump-0", "pump-1", "pump-2"], "busiest", ""]
 
 
 def test_a_link_shows_the_same(nats: NatsServer, running: App, context: BrowserContext, tab: Page) -> None:
-    """A choice in the legend of one of two charts is in the address, and Back undoes it; a link shows it to
-    another viewer, also of a stretch of the past and while that is played; what a link names and the stream
-    does not have is said, as text, and can be ended; an address that no legend wrote changes nothing."""
+    """A choice in the legend of one of two charts is in the address, and Back undoes it. A link shows the
+    choice to another viewer, also at a stretch and in a playback. Series in a link that have no numbers are
+    named, as plain text, and can be removed. An invalid choice in an address changes nothing."""
     start = datetime.now(UTC)
     tab.goto(f"{running.url}/pumps")
     until(lambda: charts(tab) == [BUSIEST] * 2)
@@ -117,7 +117,7 @@ def test_a_link_shows_the_same(nats: NatsServer, running: App, context: BrowserC
 
     time.sleep(max(0.0, 1.1 - (datetime.now(UTC) - start).total_seconds()))
     end = datetime.now(UTC)
-    nats.publish("pumps.x", b'{"pump": "pump-99", "n": 9999}')  # after the stretch
+    nats.publish("pumps.x", b'{"pump": "pump-99", "n": 9999}')  # later than the stretch
     first, last = (
         f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
         for moment in (datetime.fromtimestamp(end.timestamp() - 120, UTC), end)

@@ -1,4 +1,4 @@
-"""The Services page and request() on a page, against real services, in a browser too."""
+"""The Services page and request() on a page, against real services, with and without a browser."""
 
 import json
 import re
@@ -37,7 +37,7 @@ STRICT = 'authorization { users: [{ user: me, password: x, permissions: { publis
 def open_page(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], AppTest]]:
-    """Opens the frame with a single page, of the given source."""
+    """Open the frame with a single page of the given source."""
 
     def open_page(source: str) -> AppTest:
         (tmp_path / "pages").mkdir(exist_ok=True)
@@ -52,20 +52,20 @@ def open_page(
 
 
 def texts(page: AppTest) -> str:
-    """All that the page says in words, Markdown's backslashes removed."""
+    """All sentences of the page, without Markdown's backslashes."""
     boxes = [*page.error, *page.warning, *page.info, *page.caption]
     return re.sub(r"\\(.)", r"\1", "\n".join(box.value for box in boxes))
 
 
 def send(page: AppTest, subject: str, payload: str = "") -> AppTest:
-    """Fill in the form and click."""
+    """Fill in the form and send it."""
     next(box for box in page.text_input if box.label == "Subject").set_value(subject)
     page.text_area(key="request-payload").set_value(payload)
     return next(button for button in page.button if button.label == "Send").click().run()
 
 
 def test_no_services(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no service the page says so, and no request can be sent, unless that is permitted."""
+    """Without a service the page says so, and no request is sent unless LOOKBACK_ANY_SUBJECT permits it."""
     page = open_page(SERVICES.read_text())
     assert "No service answers." in texts(page)
     assert "'a.b' is not an endpoint of a service that answers. Nothing was sent." in texts(send(page, "a.b"))
@@ -75,7 +75,7 @@ def test_no_services(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_list_and_request_by_hand(server: NatsServer, open_page: Open) -> None:
-    """Services are listed; a click sends once, refreshes send nothing, and the answer stays."""
+    """Services are listed. A click sends one request, refreshes send none, and the answer stays."""
     with service(server.url):
         page = open_page(SERVICES.read_text())
         row = page.dataframe[0].value.iloc[0]
@@ -89,7 +89,7 @@ def test_list_and_request_by_hand(server: NatsServer, open_page: Open) -> None:
 
 
 def test_answers_are_shown_as_what_they_are(server: NatsServer, open_page: Open) -> None:
-    """JSON is laid out, text stays text; an error of the service and a timeout are reported in plain
+    """JSON is indented and text is shown as text; an error of the service and a timeout are reported in plain
     words."""
     with service(server.url):
         page = open_page(SERVICES.read_text())
@@ -123,8 +123,8 @@ ANNOUNCED = ("s.>", "s.a", "$JS.API.>", "$KV.b.*", ">", "*.a", "lamp.*.set", "la
 def test_hostile_service_opens_no_subject(
     server: NatsServer, open_page: Open, subject: str, said: str
 ) -> None:
-    """A service that announces subjects of streams, of the server or of everybody lets no viewer send there;
-    nothing is stored."""
+    """A service that announces subjects of streams, of the server or too wide wildcards does not let viewers
+    send to them; nothing is stored."""
     endpoints = [{"name": f"e{i}", "subject": each} for i, each in enumerate(ANNOUNCED)]
     info = answer("INFO", endpoints=endpoints)
     with answering(server.url, {"PING": [answer("PING")], "INFO": [info]}):
@@ -142,7 +142,8 @@ def test_server_is_no_service(server: NatsServer, open_page: Open, subject: str)
 
 
 def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
-    """Answers that are not of the service protocol are counted on the page, and hide nothing."""
+    """Answers that violate the service protocol are counted on the page, and the valid services are still
+    listed."""
     with service(server.url), answering(server.url, BAD):
         page = open_page(SERVICES.read_text())
         assert f"{sum(map(len, BAD.values()))} answers left out" in texts(page)
@@ -150,7 +151,7 @@ def test_lies_are_counted(server: NatsServer, open_page: Open) -> None:
 
 
 def test_nobody_can_be_asked(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While NATS is away, the page reports when services were last checked."""
+    """While NATS is away, the page keeps its list and says that it is from an earlier check."""
     with running_server(tmp_path / "ending") as ending:
         monkeypatch.setenv("NATS_URL", ending.url)
         page = open_page(SERVICES.read_text())
@@ -165,7 +166,7 @@ def test_nobody_can_be_asked(open_page: Open, tmp_path: Path, monkeypatch: pytes
 
 
 def test_not_permitted(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login that may not ask for services reads which permission is missing."""
+    """A login that may not send requests to services gets a sentence that names the missing permission."""
     monkeypatch.setenv("NATS_USER", "me")
     monkeypatch.setenv("NATS_PASSWORD", "x")
     with running_server(tmp_path / "strict", STRICT) as strict:
@@ -180,7 +181,7 @@ def test_not_permitted(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_request_on_a_page(server: NatsServer, open_page: Open) -> None:
-    """A page that asks a service gets one answer for all viewers, however often it runs."""
+    """A page that calls a service gets one answer for all viewers, however often it runs."""
     with service(server.url):
         pages = [open_page(SLOW_PAGE) for _ in range(2)]
         assert [page.run().metric[0].value for page in pages * 2] == ["1"] * 4
@@ -214,29 +215,30 @@ def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
 
 
 def offers(tab: Page, subject: str) -> None:
-    """Wait until the form offers to send to `subject`."""
-    # While a run ends, the box that goes may stand beside the one that came
+    """Wait until the form has this subject."""
+    # While a run ends, the old box may still be beside the new one.
     expect(tab.get_by_label("Subject").first).to_have_value(subject)
     expect(tab.get_by_label("Subject")).to_have_count(1)
 
 
 def send_by_hand(tab: Page, subject: str, payload: str) -> None:
-    """Fill in the form and click, as a viewer does."""
+    """Fill in the form and send it, as a viewer does."""
     tab.get_by_label("Subject").fill(subject)
     tab.get_by_label("Payload").fill(payload)
     tab.get_by_test_id("stFormSubmitButton").get_by_role("button").click()
 
 
 def stats(server: NatsServer) -> list[dict[str, Any]]:
-    """The figures of the endpoints of `tester`, as it tells them itself."""
+    """The statistics of the endpoints of `tester`, from its own STATS reply."""
     answer = server.run(lambda nc: nc.request("$SRV.STATS.tester", timeout=10))
     found: list[dict[str, Any]] = json.loads(answer.data)["endpoints"]
     return found
 
 
 def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> None:
-    """A service of another client (Node) appears and is called, each click once while the page refreshes;
-    killed, the page says that it has gone, and that nobody listens. Markup in names stays text."""
+    """A service of another client (Node) is listed and called, once per click while the page refreshes. After
+    it is killed, the page says that it no longer answers, and that there are no responders. Markup in names
+    is plain text."""
     tab = browser.new_page()
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
@@ -270,8 +272,8 @@ def test_in_a_browser(server: NatsServer, running: App, browser: Browser) -> Non
 
 
 def test_an_answer_outlives_another_run(server: NatsServer, running: App, browser: Browser) -> None:
-    """Two viewers send a request, and choose another pace while it is under way: Streamlit stops the run that
-    waits for the answer. Each is sent once, and its answer is drawn."""
+    """Two viewers send a request and choose another interval before the answer arrives, so Streamlit stops
+    the run that waits for it. Each request is sent once, and its answer is drawn."""
     with service(server.url), fresh_context(browser) as context:
         tabs = [context.new_page() for _ in range(2)]
         for tab in tabs:

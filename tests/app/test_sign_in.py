@@ -1,4 +1,4 @@
-"""Signing in and out: whoever may come in does, and nobody else.
+"""Signing in and out: permitted users get in, and no one else.
 
 Slow, because everybody has a browser of their own, and other tabs learn of a sign-out within seconds.
 """
@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 def test_entrance(stage: Stage) -> None:
-    """Who is not signed in gets a card with one button from whatever address, and nothing else."""
+    """A user who is not signed in gets a card with one button at any address, and nothing else."""
     stranger = stage.somebody()
     for path in ("/", "/explore?stream=VAULT", "/no-such-page"):
         stranger.go(path)
@@ -28,7 +28,7 @@ def test_entrance(stage: Stage) -> None:
 
 
 def test_back_to_the_page_that_was_asked_for(stage: Stage) -> None:
-    """After the sign-in comes the page, with its choices, that the address named before."""
+    """After the sign-in, the user gets the page and the choices of the address they had opened."""
     stage.provider.person("deep", "operators")
     person = stage.somebody()
     person.go("/explore?stream=CELLAR&last=P1D&show=Messages")
@@ -51,7 +51,8 @@ ADDRESSES = (
 
 
 def test_any_address_leads_to_a_sign_in_and_back(stage: Stage) -> None:
-    """Whatever address a link has, one can sign in, once and again, and comes to it, at this app."""
+    """From any address, a user can sign in, also repeatedly, and returns to that address, always at this
+    app."""
     stage.provider.person("link", "operators")
     person = stage.somebody()
     for address in ADDRESSES:
@@ -63,20 +64,20 @@ def test_any_address_leads_to_a_sign_in_and_back(stage: Stage) -> None:
             urlsplit(person.tab.evaluate("a => new URL(a, location).href", address)),
         )
         assert here.netloc == there.netloc, address
-        # As it was, or the first page where there is no such one.
+        # The same path, or the first page if there is no such page.
         assert here.path in (there.path, "/"), address
         assert "lookback_wanted" not in {cookie["name"] for cookie in person.context.cookies()}, address
 
 
 def test_attempts_that_were_given_up(stage: Stage) -> None:
-    """Who has begun to sign in and gone back a dozen times can still sign in."""
+    """A user who has started and abandoned a dozen sign-ins can still sign in."""
     stage.provider.person("undecided", "operators")
     person = stage.somebody()
     person.go("/")
     with person.tab.expect_request("**/auth/login*") as begun:
         person.tab.get_by_role("button", name="Sign in").click(timeout=60_000)
     person.tab.locator("input[name=sub]").wait_for(timeout=60_000)
-    for _ in range(11):  # as the button does, without drawing its page again
+    for _ in range(11):  # as the button does, without loading its page again
         answer = person.context.request.get(begun.value.url, max_redirects=0)
         assert answer.status == 302
         assert answer.headers["location"].startswith(stage.provider.url)
@@ -85,8 +86,8 @@ def test_attempts_that_were_given_up(stage: Stage) -> None:
 
 
 def test_no_cookie_undoes_a_sign_out(stage: Stage) -> None:
-    """A kept copy of a browser's cookies stays signed out, whatever else is sent with it, is left out, comes
-    twice or in another order."""
+    """After a sign-out, a copy of the browser's cookies does not work, with whatever cookies added, left out,
+    repeated or in another order."""
     person, again = stage.person("karl", "operators"), stage.person("karl", "operators")
     for each in (person, again):
         each.sees("Role: operator")
@@ -134,8 +135,8 @@ def test_no_cookie_undoes_a_sign_out(stage: Stage) -> None:
 
 
 def test_comparison_ends_with_the_sign_out(stage: Stage) -> None:
-    """The right half of a comparison that stands alone, where nothing loads it anew, closes its connection
-    when the sign-in ends, and its token leaves the browser."""
+    """The right half of a comparison, opened in a tab of its own, closes its connection when the sign-in
+    ends, and its token leaves the browser."""
     person = stage.person("clea", "comparers", page="/comparison?rate=10&series=2")
     frame = person.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
     assert frame is not None
@@ -159,8 +160,8 @@ def test_comparison_ends_with_the_sign_out(stage: Stage) -> None:
 
 
 def test_sign_out_reaches_all_tabs(stage: Stage) -> None:
-    """Signing out in one tab signs out the others, one that is paused too; another browser of the same
-    person goes on."""
+    """Signing out in one tab signs out the other tabs, also a paused one. The same person stays signed in in
+    another browser."""
     here, elsewhere = stage.person("vince", "viewers"), stage.person("vince", "viewers")
     second, paused = here.open(), here.open()
     second.goto(f"{stage.url}/values")
@@ -178,8 +179,9 @@ def test_sign_out_reaches_all_tabs(stage: Stage) -> None:
 
 @pytest.mark.parametrize("cookies", ["are gone", "are there"])
 def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
-    """The other tabs say that it was done in another one, whether they come back before the browser's cookies
-    are gone or after; the tab where it was done does not. The page comes back with the next sign-in."""
+    """After a sign-out, the other tabs say that it happened in another tab, whether the browser's cookies
+    are already gone or not. The tab of the sign-out itself does not. The next sign-in returns to the tab's
+    page."""
     here = stage.person("vito", "viewers")
     other = here.open()
     other.goto(f"{stage.url}/explore?last=PT1H")
@@ -188,7 +190,7 @@ def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
         here.tab.route("**/auth/logout*", lambda route: route.abort())
     here.tab.get_by_role("button", name="Sign out").click(timeout=60_000)
     other.get_by_text("signed out in another tab").wait_for(timeout=WITHIN * 1000)
-    other.wait_for_url(lambda url: "signed-out" in url)  # it says so before it loads that, too
+    other.wait_for_url(lambda url: "signed-out" in url)  # the sentence is also shown before this page is loaded
     other.get_by_text("Sign in to see them").wait_for(timeout=60_000)
     if cookies == "are gone":
         here.tab.get_by_role("button", name="End session").click(timeout=60_000)
@@ -203,7 +205,7 @@ def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
 
 
 def test_no_role(stage: Stage) -> None:
-    """Somebody without a role reads which groups were seen, and can sign out."""
+    """A user without a role sees which groups they have, as plain text, and can sign out."""
     person = stage.person("nora", "guests", "**bold** [link](http://example.com)", page="/explore")
     person.sees("none of your groups")
     person.sees("**bold** [link](http://example.com)")
@@ -215,7 +217,7 @@ def test_no_role(stage: Stage) -> None:
 
 
 def test_tampered_cookie(stage: Stage) -> None:
-    """A cookie with other claims than those that were signed is no sign-in."""
+    """A cookie whose claims differ from the signed ones is not a sign-in."""
     person = stage.person("tess", "viewers")
     person.sees("Role: viewer")
     for cookie in person.context.cookies():

@@ -1,4 +1,4 @@
-"""How soon a change at the provider, in the roles or in NATS takes effect on who is signed in.
+"""How soon a change at the provider, in the roles or in NATS takes effect for signed-in users.
 
 Slow, because the app asks the provider once in half a minute.
 """
@@ -12,8 +12,8 @@ from tests.waiting import until
 
 
 def test_group_changes(stage: Stage) -> None:
-    """Another group is another role within a minute, and nothing of the former is left; without a group
-    there is none, and it comes back by itself."""
+    """A change of group changes the role within a minute, and nothing of the former role is left on the page.
+    Without a group the user has no role; once a group is back, the page is too."""
     person = stage.person("gina", "operators", page="/explore?stream=VAULT&last=P1D&show=Messages")
     person.sees("Role: operator")
     person.gets(MARKER)
@@ -37,7 +37,8 @@ def test_group_changes(stage: Stage) -> None:
 
 
 def test_revoked_at_the_provider(stage: Stage) -> None:
-    """A sign-in that the provider revokes ends within a minute, and says so; so it is after a reload."""
+    """A sign-in revoked by the provider ends within a minute with a sentence, which also stands after a
+    reload."""
     person = stage.person("rita", "viewers")
     person.sees("Role: viewer")
     stage.provider.revoke("rita")
@@ -50,12 +51,12 @@ def test_revoked_at_the_provider(stage: Stage) -> None:
 
 
 def test_nats_user_revoked(stage: Stage) -> None:
-    """A revoked user of NATS is cut off at once; the role goes on with another."""
+    """A revoked NATS user is disconnected at once; its role continues with a new user."""
     person = stage.person("tara", "temporaries")
     person.sees("Live")
     before = {each["cid"]: each for each in stage.connections()}
     mine = max(before)
-    with ThreadPoolExecutor(1) as pool:  # it has a loop of its own, as the browser under test has
+    with ThreadPoolExecutor(1) as pool:  # Playwright's event loop runs in this thread
         assert pool.submit(accounts.revoke, stage.data, before[mine]["authorized_user"]).result()
     until(lambda: mine not in {each["cid"] for each in stage.connections()}, WITHIN)
     until(lambda: len(stage.connections()) == len(before), WITHIN)
@@ -63,7 +64,7 @@ def test_nats_user_revoked(stage: Stage) -> None:
 
 
 def test_role_removed(stage: Stage) -> None:
-    """A role that the table of roles has no more ends within a minute, and so does its connection."""
+    """A role that is removed from the table of roles ends within a minute, and so does its connection."""
     person = stage.person("tina", "temporaries")
     person.sees("Live")
     before = len(stage.connections())
@@ -83,7 +84,8 @@ def test_role_removed(stage: Stage) -> None:
 
 
 def test_provider_down(stage: Stage) -> None:
-    """Without the provider nobody signs in, and the card says so; who is signed in goes on for a while."""
+    """Without the provider, no one can sign in, and the card says so. Signed-in users continue for a
+    while."""
     person = stage.person("wanda", "viewers")
     person.sees("Role: viewer")
     stage.provider.stop()

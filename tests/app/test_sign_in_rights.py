@@ -1,4 +1,4 @@
-"""What each person who is signed in sees, and what nobody else receives.
+"""What each signed-in user sees, and what no one else receives.
 
 Slow, because everybody has a browser of their own, and what must not come is waited for.
 """
@@ -19,8 +19,8 @@ from tests.waiting import until
 
 
 def test_each_sees_their_own(stage: Stage) -> None:
-    """Menu and lists hold what the role permits; the viewer's browser never receives a byte of the rest,
-    while an operator looks at just that."""
+    """The menu and lists contain only what the role permits. The viewer's browser never receives a byte of
+    the rest, even while an operator views it."""
     operator = stage.person("olga", "operators", page="/explore?stream=VAULT&last=P1D&show=Messages")
     viewer = stage.person("vera", "viewers", "others")
     viewer.sees("Vera Example")
@@ -46,8 +46,8 @@ def test_each_sees_their_own(stage: Stage) -> None:
 
 
 def test_each_sees_their_own_consumers(stage: Stage) -> None:
-    """Consumers and streams on their page are those of the role; the browser of who may read one stream
-    never receives the name of another."""
+    """The page of consumers and streams lists those of the role. The browser of a user who may read one
+    stream never receives the name of another."""
     insider = stage.person("ines", "insiders", page="/consumers")
     operator = stage.person("otto", "operators", page="/consumers")
     tables = operator.tab.locator(".lb-server_list")
@@ -66,8 +66,8 @@ def test_each_sees_their_own_consumers(stage: Stage) -> None:
 
 
 def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
-    """An address with a page, stream, bucket or run outside the role gets the same answer as one with a
-    name that there is not."""
+    """An address of a page, stream, bucket or run outside the role gets the same answer as one that does not
+    exist."""
     viewer = stage.person("victor", "viewers")
     viewer.sees("Role: viewer")
 
@@ -75,7 +75,7 @@ def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
         viewer.go(path.replace("NAME", name))
         found: set[str] = set()
         since, began = None, time.monotonic()
-        while since is None or time.monotonic() - since < 3.5:  # some of it is shown for a moment only
+        while since is None or time.monotonic() - since < 3.5:  # toasts are shown only for a moment
             for kind in ("[data-testid=stAlert]", "[data-testid=stToast]", "[role=dialog]"):
                 found |= set(viewer.tab.locator(kind).all_inner_texts())
             if since is None and viewer.tab.get_by_text(settled).count():
@@ -100,7 +100,7 @@ def test_what_is_not_permitted_is_as_what_does_not_exist(stage: Stage) -> None:
 
 
 def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
-    """A link works in the browser that it was shown in, in no other, and not after the sign-out."""
+    """A download link works only in the browser it was shown in, and not after the sign-out."""
     operator = stage.person("oscar", "operators", page="/explore?stream=VAULT&last=P1D")
     other = stage.person("ophelia", "operators")
     viewer = stage.person("viola", "viewers")
@@ -123,8 +123,7 @@ def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
 
 
 def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
-    """The addresses of a comparison work for the sign-in that opened it, for no other, and not after the
-    sign-out."""
+    """The addresses of a comparison work only for the sign-in that opened it, and not after the sign-out."""
     operator = stage.person("cora", "comparers", page="/comparison?rate=10&series=2")
     other = stage.person("carl", "comparers")
     frame = operator.tab.wait_for_selector('iframe[src*="/lookback/comparison/"]', timeout=60_000)
@@ -155,11 +154,11 @@ def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
 
 
 def test_same_rights_share_a_connection(stage: Stage) -> None:
-    """Two people with the same role share one NATS connection; another role has one of its own."""
+    """Two users with the same role share one NATS connection; another role has its own."""
 
     def roles() -> set[str]:
-        """The signing keys of the roles that are connected; each once, but for a moment while a JWT is
-        renewed."""
+        """The signing keys of the connected roles, once each has one connection: while a JWT is renewed, a
+        role briefly has two."""
         until(lambda: max(_keys(stage).values()) == 1)
         return set(_keys(stage))
 
@@ -176,7 +175,7 @@ def _keys(stage: Stage) -> Counter[str]:
 
 
 def test_no_secret_anywhere(stage: Stage) -> None:
-    """No seed, JWT, password or token is in what a browser receives, in a log, or in a downloaded file."""
+    """No seed, JWT, password or token appears in what browsers receive, in logs, or in downloaded files."""
     operator = stage.somebody()
     stage.provider.person("sue", "operators")
     sign_in(operator.tab, stage.url, "sue")
@@ -212,5 +211,5 @@ def test_no_secret_anywhere(stage: Stage) -> None:
     assert len(secrets) > 12
     for secret in secrets:
         assert secret.encode() not in output, f"{secret[:6]}…"
-        # A JWT is no less of one without its signature's end.
+        # Half of a secret would be a leak too, such as a JWT without the end of its signature.
         assert secret.encode()[: max(24, len(secret) // 2)] not in output, f"{secret[:6]}…"

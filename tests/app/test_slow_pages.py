@@ -1,4 +1,4 @@
-"""Slow pages: in the log, on Inside, in What happened and in the metrics, for those who may open them.
+"""Slow pages: in the log, on Inside, in "What happened" and in the metrics, for users who may open them.
 
 Slow, because the whole app starts behind a sign-in, and people sign in to slow pages.
 """
@@ -18,14 +18,14 @@ TOKEN = "for-the-scraper"
 
 @pytest.fixture(scope="module")
 def whole_stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The app behind a sign-in, with a limit that every run of a page is above."""
+    """The app behind a sign-in, with a limit that every run of a page exceeds."""
     settings = {"LOOKBACK_SLOW_PAGE": "0.0001", "LOOKBACK_METRICS_TOKEN": TOKEN}
     with running_stage(browser, tmp_path_factory.mktemp("stage"), **settings) as stage:
         yield stage
 
 
 def runs(stage: Stage) -> dict[str, float]:
-    """How many runs of each page the metrics have counted."""
+    """By page: the number of its runs in the metrics."""
     request = urllib.request.Request(
         f"{stage.url}/lookback/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
     )
@@ -40,8 +40,8 @@ def runs(stage: Stage) -> dict[str, float]:
 
 
 def test_slow_pages_are_named_to_whom_may_open_them(stage: Stage) -> None:
-    """A slow page is one line of the log and is counted at each run. On Inside everybody sees the slow pages
-    of their role, and in What happened the page they are on; no other page is named to them."""
+    """A slow page is logged once and counted at each run. Inside lists the slow pages that the user's role
+    may open, and "What happened" names the page they are on; no other page is named."""
     operator = stage.person("olga", "operators", page="/services")
     operator.sees("Role: operator")
     until(lambda: runs(stage).get("services", 0) >= 3)

@@ -55,7 +55,7 @@ INK = """() => [...document.querySelectorAll('.lb-panel canvas')].map(canvas => 
     if (seen[at + 3] > 200) colours.add(seen.slice(at, at + 3).join())
   return colours.has('15,138,163')
 })"""
-"""By panel: whether there is a line of the first colour."""
+"""By panel: true if it has a line of the first colour."""
 TIMES = """() => [...document.querySelectorAll('.lb-panel-plot, .js-plotly-plot')].map(plot => {
   const line = plot.querySelector('.lb-crosshair')
   if (!line || line.hidden) return null
@@ -63,7 +63,7 @@ TIMES = """() => [...document.querySelectorAll('.lb-panel-plot, .js-plotly-plot'
   const axis = (chart.panels?.shown.find(panel => panel.plot === plot) ?? chart).timeAxis()
   return axis.time(line.getBoundingClientRect().left - plot.getBoundingClientRect().left - axis.left)
 })"""
-"""By panel, then the other chart: the time of its crosshair, ms since the epoch."""
+"""By panel, then for the other chart: the time of its crosshair, in ms since the epoch; null without one."""
 WRITTEN = """act => {
   const { panels } = document.querySelector('.lb-panels').parentElement.lookback
   const written = [], write = CanvasRenderingContext2D.prototype.fillText
@@ -78,8 +78,8 @@ WRITTEN = """act => {
   CanvasRenderingContext2D.prototype.fillText = write
   return written.map(([text, at, , width]) => [text, at, width])
 }"""
-"""What is written on canvases when all panels are drawn, or when the button of the PNG is pressed: text, left
-end and width, px."""
+"""The texts written on canvases when all panels are painted, or when the PNG button is clicked: text, left
+end and width, in px."""
 ZOOM_IN = """() => {
   const chart = document.querySelector('.lb-panels').parentElement.lookback
   const [first, last] = [...chart.series[0].cells.keys()].map(bin => bin * chart.step).sort()
@@ -91,7 +91,7 @@ ZOOMS = """() => [...document.querySelectorAll('.lb-panels, .js-plotly-plot')]
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A server with a stream of three devices, and one of fifty-three."""
+    """A server with a stream of three devices, one of fifty-three, one of exact values, and one of events."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("FEW", ["few.>"])
         server.add_stream("MANY", ["many.>"])
@@ -117,7 +117,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="module")
 def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with these pages."""
+    """The app with the pages of this file."""
     folder = tmp_path_factory.mktemp("pages")
     for name, source in PAGES.items():
         (folder / f"{name}.py").write_text(source)
@@ -126,22 +126,23 @@ def running(nats: NatsServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def panels(tab: Page) -> dict[str, dict[str, list[float]]]:
-    """What the panels hold, in their order."""
+    """By panel and line, in order: the greatest value of each bin."""
     found: dict[str, dict[str, list[float]]] = tab.evaluate(PANELS)
     return found
 
 
 def box_of(tab: Page, number: int) -> dict[str, float]:
-    """Where a panel's plot is."""
+    """The bounding box of a panel's plot."""
     box: Any = tab.locator(".lb-panel-plot").nth(number).bounding_box()
     assert box is not None
     return dict(box)
 
 
 def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
-    """A panel for each device in natural order, with its own lines, all drawn from one consumer and one
-    element; axes are labelled once; a crosshair and a zoom are those of all charts; a click shows the
-    message; a new device gets its panel; a stretch of the past has the values of then, also played."""
+    """Each device has a panel, in natural order, with its own lines; all are drawn from one consumer in one
+    element, and axes are labelled once. Crosshair and zoom are shared with the other chart, a click shows the
+    message, and a new device gets a panel. At a stretch, and in a playback of it, the panels have the values
+    of that time."""
     wanted = {"a": [0, 1], "b": [10, 11]}
     tab.goto(f"{running.url}/few")
     until(lambda: panels(tab) == {"d1": wanted, "d2": wanted, "d10": wanted})
@@ -152,7 +153,7 @@ def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
     texts = [tab.locator(".lb-panel").nth(i).locator(".lb-y span").all_inner_texts() for i in range(3)]
     assert texts[0]
     assert texts[1:] == [[], []]
-    assert all(text.endswith("s") for text in texts[0])  # of ms
+    assert all(text.endswith("s") for text in texts[0])  # scaled from ms
     assert tab.locator(".lb-panel .lb-x").nth(2).locator("span").count() > 1
     assert tab.locator(".lb-keys button").all_inner_texts()[:2] == ["a", "b"]
 
@@ -205,9 +206,9 @@ def test_panels(nats: NatsServer, running: App, tab: Page) -> None:
 
 
 def test_marks_keys_and_picture(running: App, tab: Page) -> None:
-    """Each panel has the marks of events, and the first one their texts, none on another; the crosshair says
-    exact values, for the keyboard as well; a zoom may be kept to itself; the PNG has all panels, also those
-    outside of the screen, with title, labels, marks and thresholds."""
+    """Each panel has the marks of events; the first panel has their texts, without overlaps. The crosshair
+    shows exact values, also with the keyboard, and a zoom can be limited to one chart. The PNG has all
+    panels, including those off-screen, with title, labels, marks and thresholds."""
     tab.add_init_script("window.hacked = () => { throw new Error('hacked') }")
     tab.goto(f"{running.url}/marks")
     until(lambda: [[len(line) for line in each.values()] for each in panels(tab).values()] == [[2]] * 5)
@@ -272,8 +273,8 @@ def test_marks_keys_and_picture(running: App, tab: Page) -> None:
 
 
 def test_many_panels(running: App, tab: Page) -> None:
-    """Fifty of fifty-three panels are drawn and the others are counted; names are text; on a phone there is
-    one column, and twelve panels fit a full-HD page."""
+    """Of fifty-three panels, fifty are drawn and the rest are counted. Names are plain text. Twelve panels
+    fit on a full-HD page, and a phone has one column."""
     tab.add_init_script("window.hacked = () => { throw new Error('hacked') }")
     tab.goto(f"{running.url}/many")
     until(lambda: len(panels(tab)) == 50)
@@ -302,7 +303,7 @@ def test_many_panels(running: App, tab: Page) -> None:
 
 
 def test_explore_offers_panels(running: App, tab: Page) -> None:
-    """Explore draws small multiples by a link, and writes them as a page."""
+    """Explore draws small multiples from a link, and includes them in the copied page."""
     tab.goto(f"{running.url}/explore?stream=MANY&field=n&panels=device&show=Copy+as+page")
     until(lambda: len(panels(tab)) == 50, 60)
     expect(tab.locator("code", has_text='facet="device"')).to_be_visible()

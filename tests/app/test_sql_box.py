@@ -22,8 +22,9 @@ DOUBLED = "SELECT list(x) AS n FROM range(1000000000) r(x)"
 
 
 def test_sql_is_written_run_and_shared(browser: Browser, tmp_path: Path) -> None:
-    """A name is completed from the columns, a mistake is shown at its place with the nearest name, the result
-    is live, and a link shows another viewer the same. Each viewer has SQL of their own; markup is text."""
+    """A name is completed from the columns, a mistake is shown at its position with the nearest name, the
+    result is live, and a link shows another viewer the same. Each viewer has their own SQL; markup in it is
+    plain text."""
     with running_server(tmp_path / "nats") as server, app(tmp_path, NATS_URL=server.url) as running:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *(json.dumps({"percent": n, "kind": "<b>x</b>"}).encode() for n in range(5)))
@@ -40,7 +41,7 @@ def test_sql_is_written_run_and_shared(browser: Browser, tmp_path: Path) -> None
             expect(rows(tab).first).to_contain_text("4", timeout=60_000)
             server.publish("s.a", json.dumps({"percent": 77}).encode())
             expect(rows(tab).first).to_contain_text("77", timeout=60_000)
-            expect(rows(other).first).to_contain_text("s.a")  # it goes on with its own
+            expect(rows(other).first).to_contain_text("s.a")  # the other viewer keeps their own
 
             with fresh_tab(browser) as third:
                 third.goto(str(tab.evaluate("location.href")))
@@ -55,9 +56,9 @@ def test_sql_is_written_run_and_shared(browser: Browser, tmp_path: Path) -> None
 
 
 def test_typed_sql_is_stopped_and_survives_its_process(browser: Browser, tmp_path: Path) -> None:
-    """Endless SQL can be stopped, and run again. SQL that needs too much memory says so, and the next is
-    answered. When its process is killed, the viewer reads a sentence, and then the result again; another
-    viewer's result goes on all the time."""
+    """Endless SQL can be stopped and run again. SQL that needs too much memory is refused in a sentence, and
+    the next query is answered. If its process is killed, the viewer sees a sentence and can query again.
+    Another viewer's result continues throughout."""
     with running_server(tmp_path / "nats") as server, app(tmp_path, NATS_URL=server.url) as running:
         server.add_stream("S", ["s.>"])
         server.publish("s.a", *(json.dumps({"n": n}).encode() for n in range(5)))
@@ -95,7 +96,7 @@ def run(tab: Page, sql: str) -> None:
 
 
 def queries() -> list[psutil.Process]:
-    """The processes of queries."""
+    """The processes that run queries."""
     found, name = list[psutil.Process](), "nats_client.sql.apart_process"
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -106,7 +107,7 @@ def queries() -> list[psutil.Process]:
 
 
 def box(tab: Page) -> Locator:
-    """Where SQL is written."""
+    """The box in which SQL is typed."""
     return tab.locator(".lb-sql textarea")
 
 

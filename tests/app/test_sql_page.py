@@ -115,7 +115,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 
 @contextmanager
 def opened(server: NatsServer, folder: Path, browser: Browser, *, blocked: bool = False) -> Iterator[Two]:
-    """Two viewers of the page, on a stream S with a few numbers."""
+    """Open the page for two viewers, on a stream S with a few numbers. `blocked`: the tab's own websocket is
+    closed at once."""
     server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"]))
     runs, pages, bad = folder / "runs", folder / "pages", []
 
@@ -151,8 +152,8 @@ def opened(server: NatsServer, folder: Path, browser: Browser, *, blocked: bool 
 
 
 def test_results_move_without_a_run(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """What is published reaches every drawing of a result of both viewers, also that of a result of a result,
-    while the page's code does not run again."""
+    """Each published message reaches every element that draws a result, for both viewers and also for a
+    result of a result, while the page's code does not run again."""
     with opened(server, tmp_path, browser) as two:
         for tab in two.tabs:
             until(lambda: total(tab) == "50")
@@ -176,7 +177,8 @@ def test_results_move_without_a_run(server: NatsServer, tmp_path: Path, browser:
 
 
 def test_a_mistake_is_said_and_ends_with_it(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """Wrong SQL is drawn with its place and the nearest column, and the page works once the column exists."""
+    """Invalid SQL is reported with its position and the nearest column; the page works once the column
+    exists."""
     with opened(server, tmp_path, browser) as two:
         (two.pages / "overview.py").write_text(WRONG)
         for tab in two.tabs:
@@ -189,7 +191,7 @@ def test_a_mistake_is_said_and_ends_with_it(server: NatsServer, tmp_path: Path, 
 
 
 def test_a_result_that_fails_later_says_so(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A page that has drawn a result says why there is none any more, without a refresh clock."""
+    """If a result fails after it was drawn, the page says why, without a refresh timer."""
     with opened(server, tmp_path, browser) as two:
         (two.pages / "overview.py").write_text(LATER)
         for tab in two.tabs:
@@ -200,7 +202,7 @@ def test_a_result_that_fails_later_says_so(server: NatsServer, tmp_path: Path, b
 
 
 def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """line_chart() draws a Series and a DataFrame that the page has made, and follows the next ones."""
+    """line_chart() draws a Series and a DataFrame that the page has computed, and is updated with them."""
     with opened(server, tmp_path, browser) as two:
         (two.pages / "overview.py").write_text(TABLES.format())
 
@@ -224,8 +226,8 @@ def test_a_table_is_drawn_like_rows(server: NatsServer, tmp_path: Path, browser:
 def test_an_endless_query_slows_nobody_else(
     server: NatsServer, tmp_path: Path, browser: Browser, address: str
 ) -> None:
-    """While one viewer's cross join runs, of a page or typed in Explore, the p95 between two frames of
-    another viewer's chart is at most twice that at rest; the join ends by itself, with a sentence."""
+    """While one viewer's endless join runs, on a page or typed in Explore, the p95 time between frames of
+    another viewer's chart is at most twice its value at rest. The join is ended with a sentence."""
     with opened(server, tmp_path, browser) as two:
         frames: list[float] = []
 
@@ -262,7 +264,7 @@ def test_an_endless_query_slows_nobody_else(
 
 
 def test_without_the_websocket(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """Where the tab's own websocket is blocked, results come with the page's elements."""
+    """If the tab's own websocket is blocked, results arrive with the page's elements."""
     with opened(server, tmp_path, browser, blocked=True) as two:
         for tab in two.tabs:
             until(lambda: total(tab) == "50")

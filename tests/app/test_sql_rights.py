@@ -1,4 +1,4 @@
-"""Two people with different roles ask the same SQL of the whole app, behind a sign-in.
+"""Two users with different roles run the same SQL in the whole app, behind a sign-in.
 
 Slow, because the whole app starts behind a sign-in, and two people sign in.
 """
@@ -28,8 +28,8 @@ newest_rows(sql("SELECT key || ' is known' AS what, value FROM s", s=values("saf
 
 
 def test_each_gets_what_the_role_may_read(browser: Browser, tmp_path: Path) -> None:
-    """The operator sees all results; the viewer, who opens the same pages while those are kept current,
-    sees those that the role may read and why not the others, and receives no byte of theirs."""
+    """The operator sees all results. The viewer opens the same pages at the same time and sees the results
+    that the role may read, and a reason for each other result. The viewer receives no byte of those."""
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "overview.py").write_text(STREAMS)

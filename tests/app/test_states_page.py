@@ -1,4 +1,4 @@
-"""states() in the whole app, against a real nats-server: what is drawn is what was published."""
+"""states() in the whole app, against a real nats-server: it shows exactly the published states."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -39,18 +39,18 @@ def say(server: NatsServer, machine: str, *states: str) -> None:
 
 
 def at_the_end(tab: Page, number: int = 0) -> str:
-    """The states at the right edge, as the picture says them to those who cannot see it."""
+    """The states at the right edge, from the canvas's label for screen readers."""
     return str(tab.locator(".lb-states canvas").nth(number).get_attribute("aria-label")).partition(": ")[2]
 
 
 def legend(tab: Page) -> list[str]:
-    """The states in the legend."""
+    """The names of the states in the first legend."""
     return tab.locator(".lb-states").first.locator(".lb-canvas-legend b").all_inner_texts()
 
 
 def test_two_viewers_see_each_change(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """Each change reaches both viewers of the page, whatever states and machines are called;
-    pointing at a band names its state; one who comes later sees the same."""
+    """Each change reaches both viewers of the page, with any names of states and machines. Pointing at a band
+    names its state, and a viewer who opens the page later sees the same."""
     pages = tmp_path / "pages"
     pages.mkdir()
     (pages / "overview.py").write_text(PAGE)
@@ -84,7 +84,7 @@ def test_two_viewers_see_each_change(server: NatsServer, tmp_path: Path, browser
 
 
 def test_explore_draws_states(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """Rows without numbers are drawn as states, and the copied page says the same."""
+    """Rows without numbers are drawn as states, and the copied page does the same."""
     server.add_stream("DOORS", ["doors.>"])
     server.publish("doors.a", *(json.dumps({"door": each}).encode() for each in ("open", "closed")))
     page = open_page(ROOT / "pages" / "explore.py", blocked=True, stream="DOORS", show="Copy as page")
@@ -93,7 +93,7 @@ def test_explore_draws_states(server: NatsServer, open_page: Callable[..., AppTe
 
 
 def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """An unknown column and too many series are sentences."""
+    """An unknown column and an invalid number of series are refused in a sentence."""
     say(server, "press", "RUN")
     source = "from components import live, states\nstates(live('M'), {})"
     for arguments, sentence in (
@@ -105,7 +105,7 @@ def test_wrong_arguments(server: NatsServer, open_page: Callable[..., AppTest]) 
 
 
 def test_true_and_false_are_states(server: NatsServer, open_page: Callable[..., AppTest]) -> None:
-    """Booleans of the payload are drawn as true and false, and are so among the fields; 1 and 0 stay."""
+    """Booleans in payloads are drawn and listed as true and false; the numbers 1 and 0 stay numbers."""
     server.add_stream("SWITCHES", ["switches"])
     server.publish("switches", *(json.dumps({"on": i < 3, "n": int(i < 3)}).encode() for i in range(5)))
     query = {"stream": "SWITCHES", "chart": "states", "by": "_subject"}

@@ -1,4 +1,4 @@
-"""The line above a page: never better than the worst feed that it stands for, and it moves nothing.
+"""The status line above a page: it is never better than the page's worst feed, and it moves nothing.
 
 Slow, because each state of the line has to come about by a real fault.
 """
@@ -53,18 +53,17 @@ KEEP_BOXES = f"""() => {{
   }}
   look()
 }}"""
-"""Notes with each frame that is drawn where charts and metrics stand, and the word on the data."""
+"""Record, in each animation frame, the positions of charts and metrics and the state in the status line."""
 
 
 def ages(line: str) -> list[float]:
-    """The ages (s) in a status line, the oldest they can mean."""
+    """The ages in a status line, in seconds, each as the oldest that its text can mean."""
     found = re.findall(r"under ([\d.]+) s ago|<b>([^<]*)</b> ago", line)
     return [float(bound) if bound else 1.06 * seconds(age) for bound, age in found]
 
 
 def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:
-    """Beside a feed that goes on, one that is silent is named with its age, which is the truth at each
-    refresh: the line is kept for as long as it holds, and no longer."""
+    """Beside an active feed, a silent feed is named with its age, which is never too low at any refresh."""
     server.add_stream("SILENT", ["silent.>"])
     server.publish("silent.a", b'{"n": 1}')
     stored = time.monotonic()
@@ -85,14 +84,14 @@ def test_silent_feed_is_named(server: NatsServer, open_page: Open) -> None:
 
 
 def test_feed_without_a_message_is_named(server: NatsServer, open_page: Open) -> None:
-    """A feed that has no message at all is named beside one that has."""
+    """A feed without any message is named beside a feed that has messages."""
     server.add_stream("SILENT", ["silent.>"])
     server.publish("s.a", b'{"n": 1}')
     assert "ago; none in SILENT" in status_html(open_page(TWO))
 
 
 def test_worst_feed_is_the_word(server: NatsServer, open_page: Open) -> None:
-    """One feed that has come at a pace and comes no more is enough for the line to say that it is stale."""
+    """If one feed had regular messages and then stops, the line says Stale, even if another feed is live."""
     server.add_stream("SILENT", ["silent.>"])
     begin = time.monotonic()
     while time.monotonic() - begin < 10.5:
@@ -110,8 +109,8 @@ def test_worst_feed_is_the_word(server: NatsServer, open_page: Open) -> None:
 
 
 def test_what_is_paused_has_no_age(server: NatsServer, open_page: Open) -> None:
-    """While a page is paused, or refreshed seldom, the line has the time of the newest message: an age would
-    be wrong before it is drawn anew."""
+    """While a page is paused or seldom refreshed, the line has the time of the newest message: an age would
+    be wrong before the next refresh."""
     server.publish("s.a", b'{"n": 1}')
     for refresh in ("Paused", "15 s"):
         line = status_html(open_page(CHART, refresh=refresh))
@@ -121,31 +120,32 @@ def test_what_is_paused_has_no_age(server: NatsServer, open_page: Open) -> None:
 
 @contextmanager
 def watched(browser: Browser, url: str, size: tuple[int, int]) -> Iterator[Page]:
-    """The page of an app with a chart, and from then on a note of all that moves in it."""
+    """A tab with the page and its chart; from then on, all movement in it is recorded."""
     with fresh_tab(browser, viewport={"width": size[0], "height": size[1]}) as tab:
         tab.goto(url)
         tab.locator(".js-plotly-plot .trace").first.wait_for(timeout=60_000)
-        tab.wait_for_timeout(2000)  # so that fonts and all of the page are there
+        tab.wait_for_timeout(2000)  # until fonts and the whole page are loaded
         tab.evaluate(KEEP_BOXES)
         yield tab
 
 
 def moved(tab: Page) -> list[Any]:
-    """Where charts and metrics have stood, if not in one place; whether the page could be moved sideways."""
+    """All positions of charts and metrics if they moved, and "sideways" if the page could be scrolled
+    sideways; empty if nothing moved."""
     boxes = tab.evaluate("[...seen.boxes].map(JSON.parse)")
     return [*(boxes if len(boxes) > 1 else []), *(["sideways"] if tab.evaluate("seen.over") else [])]
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app on its embedded demo."""
+    """The app with its embedded demo."""
     with app(tmp_path_factory.mktemp("demo")) as running:
         yield running
 
 
 @SIZES
 def test_demo_stands_still(demo: App, browser: Browser, size: tuple[int, int]) -> None:
-    """While values change, neither a metric nor a chart of the overview moves or changes its size."""
+    """While values change, no metric or chart of the overview moves or changes its size."""
     with watched(browser, demo.url, size) as tab:
         values = "[...document.querySelectorAll('.lb-metric-number')].map(e => e.textContent)"
         seen = set()
@@ -154,7 +154,8 @@ def test_demo_stands_still(demo: App, browser: Browser, size: tuple[int, int]) -
 
 
 def test_four_charts_fit(demo: App, browser: Browser) -> None:
-    """On a screen of 1440 by 900 the line is one line, and all four charts and metrics are in sight."""
+    """On a screen of 1440 by 900, the status line takes one line, and all four charts and metrics are in
+    sight."""
     with watched(browser, demo.url, (1440, 900)) as tab:
         assert tab.locator(".lb-status").evaluate("each => each.clientHeight") < 30
         charts = tab.locator(".js-plotly-plot")
@@ -164,8 +165,8 @@ def test_four_charts_fit(demo: App, browser: Browser) -> None:
 
 
 def test_choices_are_a_line_on_a_phone(demo: App, browser: Browser) -> None:
-    """On a phone, choices beside each other are one line: the chart is in sight, the page cannot be moved
-    sideways, and a choice at the end of the line can be made."""
+    """On a phone, choices that are beside each other stay on one line: the chart is in sight, the page cannot
+    be scrolled sideways, and a choice at the end of the line can be reached."""
     with fresh_tab(browser, viewport={"width": 390, "height": 844}) as tab:
         tab.goto(f"{demo.url}/explore?stream=METRICS&field=percent")
         expect(tab.locator(".js-plotly-plot").first).to_be_in_viewport(timeout=60_000)
@@ -182,8 +183,8 @@ def test_choices_are_a_line_on_a_phone(demo: App, browser: Browser) -> None:
 def test_faults_move_nothing(
     server: NatsServer, tmp_path: Path, browser: Browser, size: tuple[int, int]
 ) -> None:
-    """A connection that is lost, made anew, a warning that comes, and a pause move neither metric nor chart;
-    why there is no connection is in sight, and warnings are one click away and stay open."""
+    """A lost connection, a reconnect, a new warning and a pause move neither metrics nor charts. The reason
+    for a lost connection is in sight; warnings are one click away and stay open."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "chart.py").write_text(CHART)
     server.publish("s.a", *numbered(60))
@@ -206,7 +207,7 @@ def test_faults_move_nothing(
         drawn = tab.locator("[data-testid=stMetricValue]")
         server.publish("s.a", *numbered(2, 60))
         expect(drawn).to_have_text("61")
-        tab.wait_for_timeout(3000)  # some refreshes later it is still open
+        tab.wait_for_timeout(3000)  # the warning must survive some refreshes
         expect(alert).to_be_in_viewport(ratio=0.9)
         tab.keyboard.press("Escape")
         tab.goto(f"{running.url}/?refresh=Paused")
@@ -215,7 +216,7 @@ def test_faults_move_nothing(
 
 @SIZES
 def test_replay_moves_nothing(tmp_path: Path, browser: Browser, size: tuple[int, int]) -> None:
-    """While a replay goes on, how far it is stands in the line, and nothing moves, also when it is over."""
+    """During a replay its progress is in the status line, and nothing moves, also when the replay ends."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "chart.py").write_text(CHART)
     # Without flow control a replay takes a megabyte a second.
