@@ -244,7 +244,7 @@ def mean(lines: list[Line]) -> float | None:
 
 def same_metric(page: AppTest, known: list[Line], end: int) -> None:
     """The metric has the mean of the last twenty minutes, and its course those of the twenty minutes before
-    each step. Where the publisher's clock was set back, a message counts at the latest time before it."""
+    each step. Where the clock was set back, a message counts at the latest time before it."""
     (shown,) = contents(page, "metric")
     length = 20 * MINUTE
     came = list(accumulate([line.time for line in known], max))

@@ -210,8 +210,8 @@ def zoomed(tab: Page) -> bool:
 
 
 def test_what_is_marked(server: NatsServer) -> None:
-    """Of many rows, the newest are marked at their own times, and the page says how many are not. The text
-    has values of any kind as tables show them, and nothing for a missing value."""
+    """Of many rows, the newest are marked at their own times, and the page says so. The text has values of
+    any kind as tables show them, and nothing for a missing value."""
     server.add_stream("MANY", ["many.>"])
     now = pd.Timestamp.now("UTC").floor("s")
     rows = [

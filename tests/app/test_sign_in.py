@@ -190,7 +190,7 @@ def test_other_tabs_say_why(stage: Stage, cookies: str) -> None:
         here.tab.route("**/auth/logout*", lambda route: route.abort())
     here.tab.get_by_role("button", name="Sign out").click(timeout=60_000)
     other.get_by_text("signed out in another tab").wait_for(timeout=WITHIN * 1000)
-    other.wait_for_url(lambda url: "signed-out" in url)  # the sentence is also shown before this page is loaded
+    other.wait_for_url(lambda url: "signed-out" in url)  # the page before it has the sentence too
     other.get_by_text("Sign in to see them").wait_for(timeout=60_000)
     if cookies == "are gone":
         here.tab.get_by_role("button", name="End session").click(timeout=60_000)

@@ -1,4 +1,5 @@
-"""A viewer stops what a stretch still loads: the page says what it has, and others are left alone.
+"""A viewer stops the loading of a stretch: the page says what is loaded, and other viewers are not
+affected.
 
 Slow, because stretches are large enough to be stopped in the middle.
 """
@@ -34,7 +35,7 @@ from tests.waiting import until
 
 Open = Callable[..., AppTest]
 COUNT = 12_000
-SLOW = 5e6  # bytes per second, with which two feeds that take turns need long
+SLOW = 5e6  # bytes per second: two feeds that share the wire load for a while
 PAD = b"x" * 1500
 PAGE = """
 import streamlit as st
@@ -55,7 +56,7 @@ if rows:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
-    """A slow wire to a server with messages that fill a stretch, which is `stretch`."""
+    """A slow connection to a server with messages that fill a stretch, which is in `stretch`."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         began = pd.Timestamp.now("UTC").floor("s")
@@ -72,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
         server.run(fill)
         until(lambda: server.run(lambda nc: nc.jetstream().stream_info("S")).state.messages == COUNT)
         ended = pd.Timestamp.now("UTC").ceil("s")
-        time.sleep(2.2)  # a stretch that ended just now may still get messages
+        time.sleep(2.2)  # a stretch that has just ended may still get messages
         with throttled(server.port, SLOW) as wire:
             wire.stretch = {"from": began.isoformat(), "to": ended.isoformat()}  # type: ignore[attr-defined]
             yield wire
@@ -80,29 +81,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
 
 @pytest.fixture(autouse=True)
 def slow(server: Wire) -> None:
-    """Each test begins with a slow wire."""
+    """Make the connection slow again before each test."""
     server.rate = SLOW
 
 
 def part(server: Wire, seconds: int) -> dict[str, str]:
-    """The query of the stretch, from some seconds earlier: each test has feeds of its own."""
+    """The query of the stretch, ending `seconds` milliseconds earlier, so that each test has its own
+    feeds."""
     start, end = (pd.Timestamp(server.stretch[name]) for name in ("from", "to"))  # type: ignore[attr-defined]
     ended = end - pd.Timedelta(milliseconds=seconds)
     return {"from": start.isoformat(), "to": ended.isoformat(timespec="milliseconds")}
 
 
 def counted(page: AppTest) -> list[int]:
-    """How many rows of each feed the page shows."""
+    """The number of rows of each feed, as the page shows it."""
     return [int(text) for text in page.text[0].value.split()[1::2]]
 
 
 def line(page: AppTest) -> dict[str, Any]:
-    """What the status line says."""
+    """The content of the status line."""
     return find(each.proto.json for each in page.get("bidi_component"))
 
 
 def loads(page: AppTest) -> Loading:
-    """What the page loads."""
+    """The page's loading."""
     found: Loading = page.session_state["_loading"]
     return found
 
@@ -115,7 +117,7 @@ def partly(page: AppTest) -> None:
 
 
 def stopped(page: AppTest) -> list[int]:
-    """Stop loading, and run the page until it is so."""
+    """Stop loading, run the page until it says Stopped, and return the number of rows of each feed."""
     loads(page).stop()
     until(lambda: line(page.run())["word"] == "Stopped")
     time.sleep(0.5)
@@ -123,7 +125,7 @@ def stopped(page: AppTest) -> list[int]:
 
 
 def whole(page: AppTest) -> None:
-    """Run the page until it is loaded, and check it."""
+    """Run the page until everything is loaded, and check its rows."""
     until(lambda: line(page.run())["word"] == "Past")
     assert counted(page) == [COUNT // 2, COUNT // 2]
     assert line(page)["act"] == ""
@@ -131,9 +133,9 @@ def whole(page: AppTest) -> None:
 
 
 def test_one_viewer(open_page: Open, server: Wire) -> None:
-    """One stop stops all feeds of a page, which then costs no request. The line says what is loaded, not more
-    than there is; SQL has these rows, and files are called so. A longer wait changes nothing; the rest comes
-    when it is wanted."""
+    """One stop halts all feeds of a page, which then sends no requests. The status line says which part is
+    loaded, SQL uses exactly these rows, and downloads are labelled as partial. The rest is loaded when the
+    viewer requests it."""
     page = open_page(PAGE, **part(server, 0))
     partly(page)
     held = stopped(page)
@@ -161,8 +163,9 @@ def test_one_viewer(open_page: Open, server: Wire) -> None:
 
 
 def test_two_viewers(open_page: Open, server: Wire) -> None:
-    """One viewer's stop leaves the other's loading alone; whoever stopped sees that another one loads it, and
-    has its rows, too. Once both have stopped, it halts, and a third viewer makes it go on."""
+    """One viewer's stop does not affect another viewer's loading; the viewer who stopped sees that it
+    continues for another, with its rows. Once both have stopped, loading halts, and a third viewer resumes
+    it."""
     one, other = (open_page(PAGE, **part(server, 1)) for _ in range(2))
     partly(one)
     loads(one).stop()
@@ -182,7 +185,8 @@ def test_two_viewers(open_page: Open, server: Wire) -> None:
 
 
 def test_another_stretch(open_page: Open, server: Wire) -> None:
-    """Who leaves a stopped stretch for Live and comes back has asked for it anew: the rest comes."""
+    """A viewer who leaves a stopped stretch for Live and returns has requested it anew, so the rest is
+    loaded."""
     page = open_page(PAGE, **part(server, 2))
     partly(page)
     held = stopped(page)
@@ -197,8 +201,8 @@ def test_another_stretch(open_page: Open, server: Wire) -> None:
 
 
 def test_played(open_page: Open, server: Wire) -> None:
-    """A playback waits no more for what its viewer has stopped: it goes on to the end with what is there, and
-    says what that is. Who plays a stopped stretch does not start it again."""
+    """A playback does not wait for rows whose loading its viewer has stopped: it plays to the end with the
+    loaded rows, and says which those are. Ending the playback does not resume the loading."""
     page = open_page(PAGE, **part(server, 3), play="600")
     played = page.session_state["_playback"].playback
     until(lambda: page.run() and played.is_loading)
@@ -219,7 +223,7 @@ def test_played(open_page: Open, server: Wire) -> None:
 
 
 def stopped_while_played(page: AppTest) -> list[int]:
-    """Stop loading, and wait until nothing more comes. Returns how many rows each feed has."""
+    """Stop loading, wait until all feeds have halted, and return the number of rows of each feed."""
     loads(page).stop()
     feeds = [feed.stretch for feed in loads(page)._feeds.values()]  # type: ignore[union-attr]
     until(lambda: all(feed is not None and feed.health.phase == "halted" for feed in feeds))
@@ -228,7 +232,7 @@ def stopped_while_played(page: AppTest) -> list[int]:
 
 
 def test_what_a_browser_may_say(open_page: Open, server: Wire) -> None:
-    """Whatever a browser sends that is no choice of the line does nothing."""
+    """Any value from a browser other than the line's own actions is ignored."""
     page = open_page(PAGE, **part(server, 4))
     partly(page)
     for wrong in (None, "", "go", 1, ["stop"], {"act": "stop"}):
@@ -239,9 +243,9 @@ def test_what_a_browser_may_say(open_page: Open, server: Wire) -> None:
 
 
 def test_elements(server: Wire) -> None:
-    """What is drawn of a stopped stretch speaks of the loaded part alone: charts and bands have a gap, no
-    band and no line reaches into it, and alerts take it for no silence. A metric that was drawn while the
-    stretch was loading has the line of one that is drawn afterwards."""
+    """Elements of a stopped stretch only describe its loaded part: charts and bands have a gap after it, and
+    alerts do not count the gap as silence. A metric drawn during loading ends up equal to one drawn
+    afterwards."""
     of = part(server, 5)
     start, end = pd.Timestamp(of["from"]), pd.Timestamp(of["to"])
     length = end - start
@@ -288,7 +292,7 @@ def test_elements(server: Wire) -> None:
 
 @pytest.fixture(scope="module")
 def running(server: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with that page."""
+    """The app with the page of this file."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "pages").mkdir()
     (folder / "pages" / "stopped.py").write_text(PAGE)
@@ -297,7 +301,7 @@ def running(server: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def places(tab: Page) -> list[Any]:
-    """Where things are that a button which comes or goes could move."""
+    """The positions of elements that a button could move when it appears or disappears."""
     return [
         tab.locator(name).first.bounding_box() for name in (".lb-newest", ".lb-status-facts", ".lb-metric")
     ]
@@ -305,7 +309,7 @@ def places(tab: Page) -> list[Any]:
 
 def test_in_browsers(running: App, browser: Browser, server: Wire) -> None:
     """A viewer stops with the keyboard; the button keeps its place and the focus, and nothing moves. Another
-    viewer's page goes on meanwhile, to the end, which both see then; on a phone, too."""
+    viewer's page continues to load until they stop too, and one resume completes both, also on a phone."""
     address = f"{running.url}/stopped?{urlencode(part(server, 6))}"
     with fresh_tab(browser) as mine, fresh_tab(browser, viewport={"width": 390, "height": 844}) as theirs:
         for tab in (mine, theirs):

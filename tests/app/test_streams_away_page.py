@@ -1,4 +1,4 @@
-"""Pages that show streams of a cluster, one of whose nodes does not answer."""
+"""Pages that show streams of a cluster in which one node does not respond."""
 
 import signal
 from pathlib import Path
@@ -23,7 +23,7 @@ newest_messages(["GOOD", "LOST"])
 def test_newest_messages_beside_a_stream_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest message of each stream that answers is shown, and those that are away are named."""
+    """The newest message of each available stream is shown, and unavailable streams are named."""
     with running_cluster(tmp_path) as cluster:
 
         async def make(nc: Any) -> None:

@@ -1,4 +1,4 @@
-"""Subjects, field names and payloads with markup in them, in a real browser: shown, never run.
+"""Markup in subjects, field names and payloads, in a real browser: it is shown as text and never run.
 
 Slow, because the hostile names are drawn by each page of the app.
 """
@@ -68,8 +68,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def watched(
     server: NatsServer, browser: Browser, folder: Path, *pages: tuple[str, str]
 ) -> Iterator[tuple[Page, str]]:
-    """A browser's tab and the address of an app with these pages; in the end, nothing of the markup has run
-    and nothing was fetched from elsewhere."""
+    """A tab and the URL of an app with these pages. At the end, assert that no markup has run and nothing was
+    fetched from other hosts."""
     elsewhere: list[str] = []
     bad: list[str] = []
 
@@ -96,8 +96,8 @@ def watched(
 
 
 def test_nothing_runs(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
-    """Charts, legends, tooltips, tables, choices, warnings, addresses and error messages show markup to the
-    letter: nothing runs, nothing is drawn as markup, nothing is fetched from elsewhere."""
+    """Charts, legends, tooltips, tables, choices, warnings, addresses and error messages show markup as plain
+    text: nothing runs, nothing is rendered, and nothing is fetched from other hosts."""
     with watched(server, browser, tmp_path, ("overview.py", PAGE), ("mistakes.py", MISTAKES)) as (tab, url):
         tab.goto(url)
         expect(tab.locator(".lb-status")).to_contain_text("rows", timeout=30_000)
@@ -123,7 +123,7 @@ def test_nothing_runs(server: NatsServer, browser: Browser, tmp_path: Path) -> N
 
 
 def test_nothing_runs_while_exploring(server: NatsServer, browser: Browser, tmp_path: Path) -> None:
-    """The page "Explore" shows markup in fields, values, subjects and messages to the letter."""
+    """The page "Explore" shows markup in fields, values, subjects and messages as plain text."""
     page = (ROOT / "pages" / "explore.py").read_text()
     with watched(server, browser, tmp_path, ("explore.py", page)) as (tab, url):
         for show, field in zip(["Fields", "Messages", "Subjects", "Copy as page"], MARKUP, strict=False):
@@ -143,11 +143,11 @@ NEWEST = """el => {
   const at = times.map((time) => el._fullLayout.xaxis.d2p(time));
   return Math.max(...at.filter((px) => px < el._fullLayout.xaxis._length - 8));
 }"""
-"""Where a chart's newest point is, pixels from the left edge of the plot."""
+"""The position of a chart's newest point, in px from the left edge of the plot."""
 
 
 def hover(tab: Page, unit: str) -> None:
-    """Point at each chart: its tooltip and its axis have the unit, to the letter."""
+    """Point at each chart, and check that its tooltip and its axis have the unit as plain text."""
     for chart in tab.locator(".js-plotly-plot").all():
         chart.scroll_into_view_if_needed()
         box = chart.locator(".nsewdrag").first.bounding_box()

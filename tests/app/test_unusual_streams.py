@@ -1,4 +1,5 @@
-"""Pages on a stream that takes no consumer, and on a subject that matches nothing, in a real browser."""
+"""Pages on a stream that allows no further consumer, and on a subject that matches nothing, in a real
+browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ line_chart(rows, y="n")
 
 @pytest.fixture
 def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
-    """The app with one page on a work queue, and one whose subject is mistyped."""
+    """The app with one page on a work queue, and one with a mistyped subject."""
     stream(server, "JOBS", "jobs.>", retention="workqueue")
     worker(server, "JOBS", filter_subject="jobs.>")
     publish(server, "jobs.a", *numbered(20))
@@ -38,8 +39,8 @@ def running(tmp_path: Path, server: NatsServer) -> Iterator[App]:
 
 
 def test_queue_and_mistyped(running: App, browser: Browser) -> None:
-    """A work queue is drawn, live, and the page says how it is read; a subject that matches nothing is
-    reported with what the stream stores, to the letter."""
+    """A work queue is drawn live, and the page says how it is read. A subject that matches nothing is
+    reported with the subjects that the stream stores, as plain text."""
     tab = browser.new_page(viewport={"width": 1100, "height": 800})
     tab.goto(f"{running.url}/queue")
     expect(tab.locator(".lb-status")).to_contain_text("20 rows")

@@ -1,4 +1,4 @@
-"""Key-value buckets in pages: in Streamlit's own app testing, and in a real browser."""
+"""Key-value buckets on pages, in Streamlit's AppTest and in a real browser."""
 
 import json
 import signal
@@ -48,7 +48,7 @@ def delete(server: NatsServer, bucket: str) -> None:
 
 
 def test_mapping(open_page: Any) -> None:
-    """A page reads a bucket as a mapping, and the line above says that it is live."""
+    """A page reads a bucket as a mapping, and the status line says that it is live."""
     page = open_page(PAGE + 'b = values("settings")\nst.text([b["cpu"], b.get("x", 5), list(b), len(b)])\n')
     assert page.text[0].value == "[90, 5, ['cpu', 'memory'], 2]"
     assert "Live" in status_html(page)
@@ -64,14 +64,16 @@ def test_mapping(open_page: Any) -> None:
     ],
 )
 def test_mistakes_are_told(open_page: Any, source: str, said: str) -> None:
-    """What is not there is reported with what is there instead, and without a traceback."""
+    """A missing key or bucket, or an invalid name, is reported with what exists instead, and without a
+    traceback."""
     page = open_page(PAGE + source)
     assert said in texts(page)
     assert not page.exception
 
 
 def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
-    """The line above a page takes the worse of its feed and its bucket; an empty bucket is nothing bad."""
+    """The status line has the worse state of the page's feed and bucket; an empty bucket is not a bad
+    state."""
     server.add_stream("S", ["s.>"])
     server.publish("s.a", b"1")
     create(server, "empty")
@@ -84,7 +86,8 @@ def test_bucket_beside_a_feed(open_page: Any, server: NatsServer) -> None:
 
 
 def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServer) -> None:
-    """A page with a bucket that has never been read goes on with all that does not ask what is in it."""
+    """A page with a bucket that has never been read still runs all code that does not depend on the bucket's
+    content."""
     server.add_stream("S", ["s.>"])
     server.publish("s.a", b"1")
     source = 'b = values("gone")\nkey_list(b)\nkey_value(b, "x")\nkey_history(b, "x")\n'
@@ -113,7 +116,8 @@ def test_what_does_not_need_the_bucket_goes_on(open_page: Any, server: NatsServe
     ],
 )
 def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
-    """Whatever asks what is in a bucket that has never been read ends the page there, and no sooner."""
+    """Code that depends on the content of a bucket that has never been read ends the page at that point, and
+    no earlier."""
     page = open_page(PAGE + f'b = values("gone")\nst.text("before")\n{read}\nst.text("behind")\n')
     assert [each.value for each in page.text] == ["before"]
     assert "has no key" not in texts(page)
@@ -125,9 +129,9 @@ def test_what_is_not_known_is_not_absent(open_page: Any, read: str) -> None:
     ("source", "times"), [("key_list(b)\nkey_list(b)", 2), ('b["cpu"]\nkey_list(b)', 1), ("st.text(1)", 1)]
 )
 def test_waiting_for_a_bucket(open_page: Any, server: NatsServer, source: str, times: int) -> None:
-    """While the server is slow, the page says that it waits for the bucket: where something draws it, where
-    something asks what is in it, or at its end. With `optional` the mapping is empty, and a bucket that has
-    been read is there. It fills by itself."""
+    """While the server is slow, the page says that it waits for the bucket: where an element draws it, where
+    code depends on its content, or at the end of the page. With `optional` the mapping is empty meanwhile. A
+    bucket that was read before keeps its values, and the page fills without a reload."""
     open_page(PAGE + 'st.text(values("settings")["cpu"])\n')
     server.signal(signal.SIGSTOP)
     try:
@@ -145,7 +149,8 @@ def test_waiting_for_a_bucket(open_page: Any, server: NatsServer, source: str, t
 
 
 def test_values_page(open_page: Any, server: NatsServer) -> None:
-    """The page lists the keys, and shows one with its history; a search leaves those that have it."""
+    """The page lists the keys, and shows one with its history; a search keeps the keys that contain its
+    text."""
     put(server, "settings", cpu=95)
     page = open_page(VALUES)
     assert not page.exception
@@ -162,7 +167,7 @@ def test_values_page(open_page: Any, server: NatsServer) -> None:
 
 
 def test_deleted_keys(open_page: Any, server: NatsServer) -> None:
-    """A deleted key is no key; asked for, it is listed as such, with its history."""
+    """A deleted key is not listed by default; on request it is listed as deleted, with its history."""
     server.run(delete_key)
     page = open_page(VALUES)
     assert page.dataframe[0].value["key"].tolist() == ["memory"]
@@ -196,8 +201,8 @@ def test_empty_bucket(open_page: Any, server: NatsServer) -> None:
 
 
 def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path, browser: Browser) -> None:
-    """A changed key shows without a reload; a bucket that vanishes is reported, its values stay until it is
-    back; markup in keys and values is shown to the letter."""
+    """A changed key is shown without a reload. A deleted bucket is reported, and its values stay until the
+    bucket is back. Markup in keys and values is plain text."""
     elsewhere: list[str] = []
     bad: list[str] = []
     with app(tmp_path, NATS_URL=server.url) as running, fresh_tab(browser) as tab:
@@ -239,13 +244,13 @@ def test_values_page_in_a_browser(server: NatsServer, tmp_path: Path, browser: B
 
 
 async def write(nc: Any, values: dict[str, str]) -> None:
-    """Write texts, past the key-value API, which would refuse such keys."""
+    """Write texts as messages: the key-value API would refuse such keys."""
     for key, text in values.items():
         await nc.jetstream().publish(f"$KV.settings.{key}", text.encode())
 
 
 def code(tab: Page) -> Any:
-    """Where the value of the chosen key is shown."""
+    """The element with the value of the chosen key."""
     return tab.locator("[data-testid=stCode]")
 
 

@@ -1,4 +1,4 @@
-"""More viewers than the usual limit of open files lets in.
+"""More viewers than the usual limit of open files permits.
 
 Slow, because sixty viewers connect to one app.
 """
@@ -16,13 +16,13 @@ from tests.running import app
 
 VIEWERS = 60
 FILES = 200
-"""Each viewer takes four."""
+"""The soft limit of open files; each viewer needs four."""
 PAGE = '"""Page."""\nimport streamlit as st\n\nst.markdown("here")\n'
 
 
 @pytest.fixture
 def few_files() -> Iterator[None]:
-    """What this process starts meanwhile may open few files, until it asks for more."""
+    """Lower the soft limit of open files for processes started meanwhile; they may raise it themselves."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     if before[1] < 4 * VIEWERS + FILES:
         pytest.fail(f"this machine allows {before[1]} open files")
@@ -33,6 +33,7 @@ def few_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("few_files")
 def test_many_viewers(server: NatsServer, tmp_path: Path) -> None:
+    """The app raises its own limit of open files, so sixty viewers get refreshes despite a low one."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "page.py").write_text(PAGE)
     settings = {"NATS_URL": server.url, "LOOKBACK_PAGES": str(tmp_path / "pages")}

@@ -1,4 +1,4 @@
-"""What the web server sends, and whom it refuses: headers, cookies, other sites, other names.
+"""The web server's headers and cookies, and the sites and host names that it refuses.
 
 Slow, because every page is opened in a browser below the policy, and the app starts at other addresses too.
 """
@@ -68,13 +68,13 @@ st.plotly_chart(px.parallel_coordinates(rows))
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app on its embedded demo."""
+    """The app with its embedded demo."""
     with app(tmp_path_factory.mktemp("web")) as running:
         yield running
 
 
 class Answer:
-    """An answer over HTTP."""
+    """An HTTP response."""
 
     def __init__(self, answer: http.client.HTTPResponse) -> None:
         self.status = answer.status
@@ -84,7 +84,8 @@ class Answer:
 
 
 def ask(url: str, path: str, method: str = "GET", *, source: str = "127.0.0.1", **headers: str) -> Answer:
-    """The answer to a request; `headers` in Python's spelling, `source` is the address that it comes from."""
+    """Send a request and return the response. `headers` have underscores for hyphens; `source` is the address
+    from which the request is sent."""
     parts = urlsplit(url)
     kind: Any = http.client.HTTPConnection
     options: dict[str, Any] = {"source_address": (source, 0)}
@@ -103,7 +104,8 @@ def ask(url: str, path: str, method: str = "GET", *, source: str = "127.0.0.1", 
 
 
 def socket_opens(url: str, origin: str | None, host: str | None = None, **headers: str) -> bool:
-    """Whether the app's websocket opens for a page of `origin`, asked for by the name `host`."""
+    """True if the app's websocket opens for a page of `origin` with the host name `host`; False if it is
+    refused with 403."""
     port = urlsplit(url).port
     try:
         with connect(
@@ -121,7 +123,7 @@ def socket_opens(url: str, origin: str | None, host: str | None = None, **header
 
 
 def listened(tab: Page) -> list[str]:
-    """What a tab says is wrong from now on."""
+    """A list that collects the errors of a tab from now on."""
     bad: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
@@ -135,20 +137,20 @@ def listened(tab: Page) -> list[str]:
 
 
 def settled(tab: Page) -> None:
-    """Wait for a page to be drawn."""
+    """Wait until the page is live."""
     expect(tab.locator(".lb-status")).to_contain_text("Live", timeout=60_000)
 
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Page]:
-    """A tab of a browser that nobody has used yet."""
+    """A tab of a browser context without cookies."""
     with fresh_tab(browser) as tab:
         yield tab
 
 
 def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
-    """No page of ours does anything that the policy forbids, nor has anything to complain of, in light and in
-    dark: with charts, tables, a query and downloads."""
+    """No built-in page violates the content security policy or logs an error, in light and dark mode: with
+    charts, tables, a query and downloads."""
     bad = listened(tab)
     drawn = {
         "overview": ".js-plotly-plot .trace",
@@ -177,7 +179,7 @@ def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
         tab.emulate_media(color_scheme=schemes[1])
         until(lambda: tab.evaluate(colour) != before)
         tab.locator(what).first.wait_for(timeout=60_000)
-        schemes.reverse()  # half of the pages are opened in the other one
+        schemes.reverse()  # every other page starts in dark mode
     tab.goto(f"{demo.url}/explore?chart=scatter&show=Messages")
     until(lambda: tab.evaluate("Boolean(document.querySelector('.lb-scatter')?.lookback.axes)"))
     with tab.expect_download() as waiting:
@@ -185,13 +187,13 @@ def test_policy_breaks_no_page(demo: App, tab: Page) -> None:
     assert waiting.value.suggested_filename.endswith(".csv")
     tab.locator(".lb-message_list pre:visible").first.wait_for()
     before = tab.locator(".lb-status").inner_html()
-    until(lambda: tab.locator(".lb-status").inner_html() != before)  # the clock's frame runs its script
+    until(lambda: tab.locator(".lb-status").inner_html() != before)  # the refresh timer runs its script
     assert bad == []
 
 
 def test_policy_breaks_no_figure(tab: Page, tmp_path: Path) -> None:
-    """Figures of an author's own are drawn under the policy, those of a thousand points as SVG; what cannot
-    be is reported in a sentence."""
+    """Authors' own figures are drawn under the policy, scatter plots of a thousand points and more as SVG. A
+    figure that cannot be drawn is reported in a sentence."""
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "figures.py").write_text(FIGURES)
     with app(tmp_path, LOOKBACK_PAGES=str(tmp_path / "pages")) as running:
@@ -209,8 +211,8 @@ def test_policy_breaks_no_figure(tab: Page, tmp_path: Path) -> None:
 
 
 def test_policy_is_in_force(demo: App, tab: Page) -> None:
-    """What an injected script would try is stopped by the browser: code, connections, pictures, forms and
-    frames of elsewhere."""
+    """The browser blocks what an injected script would attempt: code, and connections, pictures, forms and
+    frames to other hosts."""
     bad = listened(tab)
     tab.goto(demo.url)
     settled(tab)
@@ -236,7 +238,7 @@ def test_policy_is_in_force(demo: App, tab: Page) -> None:
         tab.evaluate(f"() => {{ {attempt} }}")
 
     def stopped() -> set[str]:
-        tab.wait_for_timeout(100)  # events come while playwright is at work
+        tab.wait_for_timeout(100)  # Playwright dispatches events during its calls
         return {line.split(" ")[1] for line in bad if line.startswith("VIOLATION ")}
 
     until(lambda: stopped() >= set(tries))
@@ -245,7 +247,7 @@ def test_policy_is_in_force(demo: App, tab: Page) -> None:
 
 @contextmanager
 def page_elsewhere(html: str) -> Iterator[str]:
-    """The address of a web page of another site: localhost is not 127.0.0.1."""
+    """The URL of a web page of another site: localhost is another site than 127.0.0.1."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -268,8 +270,8 @@ def page_elsewhere(html: str) -> Iterator[str]:
 
 
 def test_hostile_page_in_the_same_browser(demo: App, tab: Page) -> None:
-    """A page of another site can neither open the app's websocket, nor read or write over HTTP, nor run the
-    app's scripts as its own, nor show it in a frame."""
+    """A page of another site cannot open the app's websocket, read or write over HTTP, load the app's
+    scripts, or show the app in a frame."""
     html = f"""<iframe src="{demo.url}/"></iframe><script>
     const url = "{demo.url}", outcomes = window.outcomes = {{}}
     const socket = new WebSocket(url.replace("http", "ws") + "/_stcore/stream")
@@ -285,7 +287,7 @@ def test_hostile_page_in_the_same_browser(demo: App, tab: Page) -> None:
     document.head.append(script)
     </script>"""
     with page_elsewhere(html) as address:
-        tab.goto(demo.url)  # so that there are cookies of the app
+        tab.goto(demo.url)  # to have the app's cookies
         settled(tab)
         tab.goto(address)
         until(lambda: len(tab.evaluate("outcomes")) == 4)
@@ -302,7 +304,7 @@ ODD = [
     ("/lookback/rows/x/y.csv", 404),
     ("/media/nothing.png", 404),
     ("/component/nothing/index.html", 404),
-    ("/static/js/nothing.js", 200),  # the app's page: Streamlit sends it for what it does not know
+    ("/static/js/nothing.js", 200),  # Streamlit sends the app's page for unknown paths
     ("/_stcore/health", 200),
     ("/_stcore/host-config", 200),
     ("/_stcore/agent/openapi.json", 200),
@@ -312,7 +314,8 @@ ODD = [
 
 @pytest.mark.parametrize(("path", "status"), ODD)
 def test_headers_everywhere(demo: App, path: str, status: int) -> None:
-    """Every answer carries the headers: pages, files, refusals and what is not there; none is for TLS."""
+    """Every response has the security headers: pages, files, refusals and 404s. Without TLS, none has
+    Strict-Transport-Security."""
     answer = ask(demo.url, path)
     assert answer.status == status
     assert set(answer.headers) >= EVERYWHERE
@@ -324,7 +327,8 @@ def test_headers_everywhere(demo: App, path: str, status: int) -> None:
 
 @pytest.mark.parametrize("page", ["", "explore"])
 def test_charts_files_come_early(demo: App, tab: Page, page: str) -> None:
-    """A page's answer names what charts need, before any script has run; each comes once."""
+    """A page's Link header names the files that charts need, before any script has run; each file is fetched
+    once."""
     early = tab.goto(f"{demo.url}/{page}")
     assert early is not None
     names = re.findall(r"<(lookback/[^>]+)>", early.headers["link"])
@@ -339,8 +343,8 @@ def test_charts_files_come_early(demo: App, tab: Page, page: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/explore", "/nosuch"])
 def test_pages_know_the_root(demo: App, path: str) -> None:
-    """Each page is the same whole answer, whatever was asked of it, and has the script that says where the
-    app's root is; another file that is HTML has not."""
+    """Each page is the same complete response, whatever the request headers, and includes the script with the
+    app's root URL. Another HTML file is served unchanged."""
     for asked in ({}, {"Accept_Encoding": "gzip", "Accept": "text/html"}):
         answer = ask(demo.url, path, **asked)
         assert answer.body == app_page()
@@ -353,7 +357,7 @@ def test_pages_know_the_root(demo: App, path: str) -> None:
 
 
 def test_headers_of_downloads(demo: App, tab: Page) -> None:
-    """A download carries them too, and its name cannot end the header that it stands in."""
+    """A download has the headers too, and its file name cannot inject a header."""
     tab.goto(f"{demo.url}/explore")
     link = tab.locator(".lb-downloads a").first
     link.wait_for(timeout=60_000)
@@ -385,7 +389,7 @@ def test_headers_of_downloads(demo: App, tab: Page) -> None:
 )
 @pytest.mark.parametrize("place", ["/lookback/", "/explore/lookback/", "/static/", "/component/", "/media/"])
 def test_no_file_outside(demo: App, place: str, name: str) -> None:
-    """No address leads to a file that is not served on purpose."""
+    """No path leads to a file that is not meant to be served."""
     answer = ask(demo.url, place + name)
     assert b"st.App" not in answer.body
     assert b"root:" not in answer.body
@@ -393,11 +397,12 @@ def test_no_file_outside(demo: App, place: str, name: str) -> None:
 
 
 def test_other_sites_are_refused(demo: App) -> None:
-    """The websocket opens for the app's own pages only, not for another site's or another port's of this
-    machine; what would change something is refused the same way, and without Streamlit's own token."""
+    """The websocket opens only for the app's own pages, not for other sites or other ports of this machine.
+    Requests that could change something are refused likewise, and the app's own without Streamlit's XSRF
+    token too."""
     own = demo.url
     assert socket_opens(own, own)
-    assert socket_opens(own, None)  # a program; browsers always say
+    assert socket_opens(own, None)  # not a browser, which would send its origin
     for origin in (
         "http://evil.example",
         "null",
@@ -420,8 +425,7 @@ def test_other_sites_are_refused(demo: App) -> None:
 
 
 def test_protections_are_not_switched_off() -> None:
-    """The settings that come with the app leave Streamlit's own protections as they are, and listen on
-    loopback only."""
+    """The shipped settings keep Streamlit's own protections, and listen on loopback only."""
     settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
     server = settings["server"]
     assert server.get("enableXsrfProtection", True) is True
@@ -432,8 +436,8 @@ def test_protections_are_not_switched_off() -> None:
 
 
 def test_unknown_names_are_refused(demo: App) -> None:
-    """A name that somebody has made point at this machine is not answered, over HTTP or websocket; an address
-    and localhost are, and so is what a proxy passes on."""
+    """A host name that someone has pointed at this machine is refused, over HTTP and websocket. IP addresses,
+    localhost and requests forwarded by a proxy are accepted."""
     port = urlsplit(demo.url).port
     for host in (
         "evil.example",
@@ -464,8 +468,8 @@ def test_unknown_names_are_refused(demo: App) -> None:
 
 
 def test_names_that_are_set(tmp_path: Path) -> None:
-    """The name in browser.serverAddress is the app's own, also where a proxy asks under another one; so are
-    those in server.allowedHosts, and the origins in server.corsAllowedOrigins."""
+    """The name in browser.serverAddress is the app's own, also behind a proxy with another name. So are the
+    names in server.allowedHosts and the origins in server.corsAllowedOrigins."""
     settings = {
         "STREAMLIT_BROWSER_SERVER_ADDRESS": "dash.example.com",
         "STREAMLIT_SERVER_ALLOWED_HOSTS": "*.example.org dash.example.com 127.0.0.1",
@@ -486,8 +490,8 @@ def test_names_that_are_set(tmp_path: Path) -> None:
 
 
 def test_proxy_in_front_that_speaks_tls(demo: App) -> None:
-    """Behind a proxy of this machine that says the browser came over TLS, cookies are Secure and the browser
-    is made to stay with TLS; nobody else is believed."""
+    """Behind a proxy on this machine that reports TLS, cookies are Secure and the browser is told to stay
+    with TLS. The same header from another address is ignored."""
     path = "/_stcore/health"
     plain, proxied = ask(demo.url, path), ask(demo.url, path, X_Forwarded_Proto="https")
     stranger = ask(demo.url, path, source="127.0.0.2", X_Forwarded_Proto="https")
@@ -497,12 +501,12 @@ def test_proxy_in_front_that_speaks_tls(demo: App) -> None:
         assert all("SameSite=" in cookie for cookie in answer.cookies)
         assert ("strict-transport-security" in answer.headers) is tls
     at_home = ask(demo.url, path, X_Forwarded_Proto="https", Host="localhost")
-    assert "strict-transport-security" not in at_home.headers  # it would bind all that runs there
+    assert "strict-transport-security" not in at_home.headers  # it would apply to every app on localhost
 
 
 def test_tls(browser: Browser, tmp_path: Path) -> None:
-    """Over TLS of Streamlit's own, pages work under the policy, every cookie is Secure, and scripts can read
-    none but the one that is made for them."""
+    """With Streamlit's own TLS, pages work under the policy, every cookie is Secure, and scripts can read
+    only the cookie meant for them."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=127.0.0.1"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -527,7 +531,8 @@ def test_tls(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_below_a_path(tab: Page, tmp_path: Path) -> None:
-    """Below a base path pages, charts and downloads work under the policy, and refusals are the same."""
+    """Below a base path, pages, charts and downloads work under the policy, and other sites are refused the
+    same way."""
     with app(tmp_path, STREAMLIT_SERVER_BASE_URL_PATH="dash/board") as running:
         bad = listened(tab)
         tab.goto(f"{running.url}/explore")
@@ -555,7 +560,7 @@ ATTRIBUTES = st.lists(
 
 @given(NAMES | st.just(READ_BY_SCRIPTS), NAMES, ATTRIBUTES, st.booleans())
 def test_cookies_are_guarded(name: str, value: str, attributes: list[str], tls: bool) -> None:
-    """Whatever a cookie says, it leaves with each of the attributes once, and otherwise as it was."""
+    """Any cookie leaves with each attribute once, and is otherwise unchanged."""
     cookie = "; ".join([f"{name}={value}", *attributes])
     sent = guarded(cookie, tls)
     has = [part.partition("=")[0].strip().lower() for part in sent.split(";")[1:]]
@@ -567,7 +572,7 @@ def test_cookies_are_guarded(name: str, value: str, attributes: list[str], tls: 
 
 
 def answered(web: Web, path: str, scheme: str = "http") -> list[dict[str, Any]]:
-    """The messages with which an ASGI app answers."""
+    """The messages that the ASGI app sends for a GET; a last `raised` if it raised the test's exception."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -584,7 +589,7 @@ def answered(web: Web, path: str, scheme: str = "http") -> list[dict[str, Any]]:
         "query_string": b"",
         "headers": [],
     }
-    with ThreadPoolExecutor(1) as pool:  # the browser's tests have a loop of their own here
+    with ThreadPoolExecutor(1) as pool:  # Playwright's event loop runs in this thread
         try:
             pool.submit(lambda: asyncio.run(web(scope, receive, send))).result()
         except ZeroDivisionError:
@@ -593,8 +598,8 @@ def answered(web: Web, path: str, scheme: str = "http") -> list[dict[str, Any]]:
 
 
 def test_cookies_and_mistakes_of_our_own() -> None:
-    """Cookies of our own routes are guarded too; a mistake in one is an answer without a word of it, with the
-    headers, and reaches the log."""
+    """Cookies of the app's own routes are guarded too. An exception in a route gives a 500 without its text,
+    with the headers, and is raised on to the server's log."""
 
     def cookies(_: Any) -> PlainTextResponse:
         answer = PlainTextResponse("")
@@ -620,8 +625,8 @@ def test_cookies_and_mistakes_of_our_own() -> None:
 
 
 def test_listener_elsewhere() -> None:
-    """A websocket listener of the embedded server can be let in, and no more than that; an answer with a
-    policy of its own keeps it."""
+    """The policy can allow a websocket listener of the embedded server, and nothing else. A response with its
+    own policy keeps it."""
     assert "connect-src 'self' ws://127.0.0.1:9222;" in policy([], ["ws://127.0.0.1:9222"])
 
     def own(_: Any) -> PlainTextResponse:
@@ -638,7 +643,7 @@ def test_listener_elsewhere() -> None:
 
 
 def test_loopback_only(demo: App) -> None:
-    """The app, its embedded server and all programs beside it listen on loopback and nowhere else."""
+    """The app, its embedded server and all programs that it starts listen only on loopback."""
     ask(demo.url, "/")
     process = psutil.Process(demo.process.pid)
     family = [process, *process.children(recursive=True)]

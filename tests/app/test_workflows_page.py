@@ -1,5 +1,5 @@
-"""The page of workflows: programs report for real, the page is checked in Streamlit's app testing and in a
-real browser.
+"""The Workflows page: real programs report, and the page is checked in Streamlit's AppTest and in a real
+browser.
 
 Slow, because a workflow is lost only after it has missed several heartbeats.
 """
@@ -37,14 +37,14 @@ PAGE = ROOT / "pages" / "workflows.py"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server, empty."""
+    """An empty nats-server."""
     with running_server(tmp_path / "nats") as server:
         yield server
 
 
 @pytest.fixture
 def pages(tmp_path: Path) -> Path:
-    """A folder with the one page."""
+    """A folder with only the Workflows page."""
     folder = tmp_path / "pages"
     folder.mkdir()
     (folder / "workflows.py").write_text(PAGE.read_text())
@@ -53,7 +53,7 @@ def pages(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts programs, and ends them."""
+    """Start programs, and kill them at the end."""
     programs: list[subprocess.Popen[bytes]] = []
 
     def start(file: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -71,7 +71,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 def open_page(
     server: NatsServer, pages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., str]]:
-    """The words of the page, given its query."""
+    """Open the page with a query and return its texts."""
 
     def open_page(**query: str) -> str:
         test = AppTest.from_file(str(ROOT / "components" / "frame.py"), default_timeout=30)
@@ -93,7 +93,7 @@ def open_page(
 
 
 def test_nothing_yet(open_page: Callable[..., str]) -> None:
-    """Where no workflow has reported, the page says so and how to, and no error is drawn."""
+    """If no workflow has reported, the page says so and how to report, and shows no error."""
     words = open_page()
     assert "No workflow has reported to this server yet" in words
     assert "There is no stream" not in words
@@ -102,8 +102,8 @@ def test_nothing_yet(open_page: Callable[..., str]) -> None:
 def test_start_button_stores_nothing(
     server: NatsServer, pages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A click on the button of an endpoint that somebody has announced sends nothing where a stream captures
-    its subject, and the page says why."""
+    """If a stream captures the subject of an announced start endpoint, a click on its button sends nothing,
+    and the page says why."""
     monkeypatch.setattr("components.pages.FOLDER", pages)
     monkeypatch.setenv("NATS_URL", server.url)
     server.add_stream("S", ["workflow-start.>"])
@@ -123,7 +123,8 @@ def test_start_button_stores_nothing(
 
 @pytest.mark.parametrize("key", ["w.unknown", "*.*", "a", "a.b.c", "<b>.c", "", " "])
 def test_unknown_run(server: NatsServer, open_page: Callable[..., str], key: str) -> None:
-    """An address that names a run that is not there, or no run at all, is no error, and opens no other."""
+    """An address of a run that does not exist, or of no run at all, is not an error and opens no other
+    run."""
     with Workflow("w", url=server.url):
         pass
     words = open_page(run=key)
@@ -132,7 +133,7 @@ def test_unknown_run(server: NatsServer, open_page: Callable[..., str], key: str
 
 
 def test_filters(server: NatsServer, open_page: Callable[..., str]) -> None:
-    """The list shows the runs of a workflow, or those with a status."""
+    """The list can be filtered by workflow and by status."""
     with Workflow("good", url=server.url, trigger="by hand"):
         pass
     with pytest.raises(ValueError, match="x"), Workflow("bad", url=server.url):
@@ -147,13 +148,13 @@ def test_filters(server: NatsServer, open_page: Callable[..., str]) -> None:
 
 
 def test_whole_run(server: NatsServer, open_page: Callable[..., str]) -> None:
-    """The page of a run has its error, its steps, its lines, and what was given up."""
+    """The page of a run has its error, its steps, its log lines, and the number of dropped events."""
     workflow = Workflow("w", url=server.url)
 
     def work() -> None:
         with workflow, workflow.job("Job A") as job, job.step("Step B") as step:
             step.log("a line of it")
-            workflow._n += 3  # three events that nobody sends
+            workflow._n += 3  # three events that are never sent
             workflow.unsent = 3
             raise OSError("no disk")
 
@@ -172,8 +173,9 @@ def test_runs_in_a_browser(
     browser: Browser,
     start: Callable[..., subprocess.Popen[bytes]],
 ) -> None:
-    """A run appears while it runs, its lines come live, it ends as succeeded; a link opens it from its start;
-    one that is killed becomes lost, one that fails tells why; a button starts one in its program."""
+    """A run appears while it runs, its log lines arrive live, and it ends as succeeded; a link opens it with
+    all lines. A killed run becomes lost, a failed run shows its error, and a button starts a run in its
+    program. While NATS is away, no run becomes lost."""
     with app(tmp_path, NATS_URL=server.url, LOOKBACK_PAGES=str(pages)) as running, fresh_tab(browser) as tab:
         tab.goto(running.url)
         expect(tab.locator("[data-testid=stAlert]")).to_contain_text("No workflow has", timeout=30_000)
@@ -182,11 +184,11 @@ def test_runs_in_a_browser(
         tab.locator(".lb-runs a").click()
         expect(tab.locator(".lb-facts")).to_contain_text("Running", timeout=30_000)
         expect(tab.locator(".lb-log").last).to_contain_text("components/data/live.py", timeout=30_000)
-        assert program.poll() is None  # its lines are there before it ends
+        assert program.poll() is None  # its lines arrive before it ends
         expect(tab.locator(".lb-bar span")).to_have_count(1, timeout=30_000)
         until(lambda: "run=" in tab.evaluate("location.search"))
         late = tab.context.new_page()
-        late.goto(tab.url)  # opened in its middle, it is there from its start
+        late.goto(tab.url)  # opened in the middle of the run, it has the first line
         expect(late.locator(".lb-log").first).to_contain_text("files in components", timeout=30_000)
         late.close()
         expect(tab.locator(".lb-facts")).to_contain_text("Succeeded", timeout=30_000)
@@ -226,8 +228,8 @@ def test_runs_in_a_browser(
         expect(first).to_contain_text("hashing", timeout=30_000)
         server.kill()
         expect(tab.locator(".lb-word")).to_have_text("Disconnected", timeout=30_000)
-        time.sleep(3)  # twice as long as it takes to be lost
-        expect(first).to_contain_text("Running")  # no report can be received now, which says nothing
+        time.sleep(3)  # twice the time after which a run is lost
+        expect(first).to_contain_text("Running")  # without a connection, missing heartbeats mean nothing
         server.start()
         expect(first).to_contain_text("Succeeded", timeout=30_000)
 
@@ -235,7 +237,7 @@ def test_runs_in_a_browser(
 def test_a_click_outlives_a_refresh_under_way(
     server: NatsServer, pages: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    """A viewer who goes from a run to the list, or to a run, gets there, also where refreshes were requested
+    """A viewer who clicks from a run to the list, or to a run, gets there even if refreshes were requested
     before the browser received the answer to the click."""
     with Workflow("w", url=server.url):
         pass
@@ -257,7 +259,7 @@ def test_a_click_outlives_a_refresh_under_way(
             tab.locator(link).first.wait_for(timeout=30_000)
             held = []
             tab.locator(link).first.click()
-            tab.wait_for_timeout(2500)  # of two refreshes or three
+            tab.wait_for_timeout(2500)  # two or three refreshes
             for message in held:
                 sides[-1].send(message)
             held = None
@@ -271,9 +273,9 @@ def test_a_click_outlives_a_refresh_under_way(
 def test_a_start_outlives_another_run_of_the_page(
     server: NatsServer, pages: Path, tmp_path: Path, browser: Browser
 ) -> None:
-    """A viewer starts a run and chooses another pace before the program has answered: Streamlit stops the run
-    of the page that waits. The page goes to what was started all the same. Whoever goes elsewhere meanwhile
-    stays there."""
+    """A viewer starts a run and chooses another interval before the program replies, so Streamlit stops the
+    run of the page that waits. The page still opens the started run. A viewer who has opened another run
+    meanwhile stays there."""
     with (
         Workflow("w", url=server.url) as workflow,
         service(server.url, "workflow-start"),
@@ -296,7 +298,7 @@ def test_a_start_outlives_another_run_of_the_page(
 
 
 def hovered(tab: Page) -> str:
-    """What the chart tells of its last bar."""
+    """The hover text of the chart's last bar."""
     bar = tab.locator(".js-plotly-plot .bars path").last
     bar.scroll_into_view_if_needed()
     box = bar.bounding_box()
@@ -308,7 +310,7 @@ def hovered(tab: Page) -> str:
 
 
 def test_names_are_no_markup(server: NatsServer, pages: Path, tmp_path: Path, browser: Browser) -> None:
-    """Names, triggers, lines and errors with markup are shown to the letter, wherever they stand."""
+    """Markup in names, triggers, log lines and errors is plain text everywhere."""
     for text in MARKUP:
         with Workflow(text, url=server.url, trigger=text) as workflow:
             for each in MARKUP:

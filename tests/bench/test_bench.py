@@ -23,7 +23,8 @@ from bench.viewer import Audience, Viewer
     ("way", "in_fragment"), [("page autorefresh", False), ("fragment autorefresh", True)]
 )
 def test_viewer_acts_as_the_refresh_clock(way: str, in_fragment: bool) -> None:
-    """A viewer finds the clock, knows whether it stands in a fragment, and refreshes each second."""
+    """A viewer finds the refresh timer, detects whether it is in a fragment, and refreshes at its
+    interval."""
 
     async def watch() -> Audience:
         async with served(way, pause=0) as app, Audience(app.url, 2, interval=0.2) as audience:
@@ -39,7 +40,7 @@ def test_viewer_acts_as_the_refresh_clock(way: str, in_fragment: bool) -> None:
 
 @contextlib.asynccontextmanager
 async def clock(viewers: int, **more: Any) -> AsyncIterator[Audience]:
-    """Viewers of ten messages a second whose values are the times of their publishing."""
+    """Viewers of ten messages a second; each message's value is its time of publishing."""
     async with (
         nats_server() as url,
         publishing(url, CLOCK, series=10, rate=10, rows=500),
@@ -51,7 +52,7 @@ async def clock(viewers: int, **more: Any) -> AsyncIterator[Audience]:
 
 
 async def changed(viewer: Viewer, count: int) -> None:
-    """Wait for so many more changes of the viewer's chart."""
+    """Wait for `count` more changes of the viewer's chart."""
     wanted = viewer.chart.changes + count
     async with asyncio.timeout(60):
         while viewer.chart.changes < wanted:
@@ -60,8 +61,8 @@ async def changed(viewer: Viewer, count: int) -> None:
 
 
 def test_live_viewer_is_sent_each_message() -> None:
-    """Over the tab's own websocket, without a rerun; and each message is found in a frame, later than it was
-    published."""
+    """A live viewer gets each message over the tab's own websocket, without a rerun. Each message is found in
+    a frame, after it was published."""
 
     async def watch() -> tuple[Audience, int, list[float], list[float]]:
         async with clock(2) as audience:
@@ -87,13 +88,13 @@ def test_live_viewer_is_sent_each_message() -> None:
 
 
 def test_a_viewer_that_missed_frames_is_caught_up() -> None:
-    """It asks, and goes on from the last one that it applied."""
+    """A viewer that missed frames requests them, and continues from the last frame it applied."""
 
     async def watch() -> bool:
         async with clock(1) as audience:
             viewer = audience.viewers[0]
             await changed(viewer, 5)
-            viewer.channel._frame -= 3  # as if they had not come
+            viewer.channel._frame -= 3  # as if three frames were lost
             await changed(viewer, 5)
             audience.check()
             return viewer.channel._asked is None
@@ -102,7 +103,7 @@ def test_a_viewer_that_missed_frames_is_caught_up() -> None:
 
 
 def test_a_viewer_whose_websocket_is_blocked_gets_charts_with_the_refresh() -> None:
-    """As a browser behind a proxy does."""
+    """A viewer whose websocket is blocked, as by a proxy, gets charts with the refresh and no frames."""
 
     async def watch() -> Audience:
         async with clock(1, blocked=True) as audience:
@@ -120,7 +121,8 @@ def test_a_viewer_whose_websocket_is_blocked_gets_charts_with_the_refresh() -> N
 @pytest.mark.parametrize("first", [1, 2, 8, 64])
 @pytest.mark.parametrize("factor", [1.2, 2])
 def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: int, factor: float) -> None:
-    """From a poor or a good first guess, in small steps or large ones, and never past the limit."""
+    """From any first guess, in small or large steps, the search ends within an eighth of the capacity, and
+    never above it or the limit."""
 
     async def test(sessions: int) -> bool:
         return sessions <= capacity
@@ -140,7 +142,8 @@ def test_search_comes_within_an_eighth_of_the_most_held(capacity: int, first: in
     ],
 )
 def test_a_goal_below_one_is_a_ceiling(measure: Measure, bound: str, met: float, missed: float) -> None:
-    """And one above is, where the measure says so; without a goal nothing is met or missed."""
+    """A goal below one is an upper bound, as is a goal that its measure marks as a ceiling. Without a goal,
+    nothing is met or missed."""
     assert measure.bound == bound
     assert measure.met(1.0, met) is True
     assert measure.met(1.0, missed) is False
@@ -148,7 +151,7 @@ def test_a_goal_below_one_is_a_ceiling(measure: Measure, bound: str, met: float,
 
 
 def test_a_goal_for_our_own_figure_has_its_unit() -> None:
-    """It is met or missed whatever the rival's figure is, even without one."""
+    """A goal for our own figure has its unit, and does not depend on the rival's figure."""
     measure = Measure("ms", 100, ceiling=True, own=True)
     assert measure.bound == "at most 100 ms"
     assert measure.met(100, 50.0) is True
@@ -156,6 +159,6 @@ def test_a_goal_for_our_own_figure_has_its_unit() -> None:
 
 
 def test_every_measure_has_somebody_to_measure_it() -> None:
-    """The search for the most sessions aside, a row is filled by one way of measuring and not by two."""
+    """Each measure, except the search for the most sessions, is measured in exactly one way."""
     for name, measure in MEASURES.items():
         assert (measure.run is None) != (measure.pair is None) or name == "sessions_held"

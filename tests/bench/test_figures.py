@@ -1,4 +1,4 @@
-"""The figures of the docs are the measured ones."""
+"""The figures in the documents are the measured ones."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ GROWTH = json.loads((ROOT / "bench" / "growth.json").read_text())
 
 
 def test_readme_has_the_measured_figures() -> None:
-    """The README's tables are what `python -m bench.report` writes."""
+    """The README's tables are exactly those that `python -m bench.report` writes."""
     readme = (ROOT / "README.md").read_text()
     assert report.between_marks(readme, report.tables(RESULTS)) == readme
     shown = [row for row in RESULTS if row["measure"] not in report.ONLY_HERE]
@@ -37,18 +37,18 @@ def test_readme_has_the_measured_figures() -> None:
     ],
 )
 def test_figures_are_plain_numbers(value: float, shown: str) -> None:
-    """Two digits of what is small, all of what is large; never with an exponent."""
+    """Small figures have two digits, large ones all their integer digits; none has an exponent."""
     assert report.figure(value) == shown
 
 
 def test_measurements_are_those_of_the_bench() -> None:
-    """docs/measurements.md is what `python -m bench.report` writes from the two files of results."""
+    """docs/measurements.md is exactly what `python -m bench.report` writes from the two files of results."""
     assert (ROOT / "docs" / "measurements.md").read_text() == report.markdown(RESULTS, GROWTH)
 
 
 @pytest.mark.parametrize("name", report.plots(RESULTS, GROWTH))
 def test_plots_are_those_of_the_bench(name: str) -> None:
-    """Each plot was drawn from the results that are there, and nothing in it is fetched from elsewhere."""
+    """Each plot was drawn from the current results, and fetches nothing from other hosts."""
     drawn = (ROOT / "docs" / name).read_text()
     assert drawn.endswith(report.mark(report.plots(RESULTS, GROWTH)[name]))
     ET.fromstring(drawn)
@@ -57,7 +57,7 @@ def test_plots_are_those_of_the_bench(name: str) -> None:
 
 
 def test_what_was_missed_is_said() -> None:
-    """A goal that was not met, and a rival that is better, stand above the table with their figures."""
+    """A missed goal and a rival with a better figure are stated above the table, with their figures."""
     slow = {"measure": "latency_ms", "rival": "websocket client", "unit": "ms", "ours": 520, "theirs": 20}
     slow |= {"ratio": 26, "goal": "", "met": None, "rounds": 1, "ours_rounds": [520], "theirs_rounds": [20]}
     missed = slow | {"measure": "replay_rate", "rival": "plain recipe", "unit": "messages/s", "ours": 300}
@@ -70,7 +70,7 @@ def test_what_was_missed_is_said() -> None:
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:
-    """Plotly in Chromium makes a picture of a figure, with its words in it."""
+    """Plotly in Chromium draws a figure as SVG, with its texts."""
     figure = report.plots(RESULTS[:2], GROWTH)["measured-ratios-dark.svg"]
     asyncio.run(report.draw({"a.svg": figure}, tmp_path))
     drawn = (tmp_path / "a.svg").read_text()

@@ -1,4 +1,4 @@
-"""What growth and latency stand on: a publisher that keeps its pace, points at rest, exponents.
+"""The basis of the measurements of growth and latency: a steady publisher, measuring at rest, exponents.
 
 Slow, because a browser draws a live chart of each rival for some seconds.
 """
@@ -18,8 +18,8 @@ from tests.nats import connect_nats
 
 
 def test_publisher_fills_and_goes_on_and_tells_of_lateness(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The history is stored before it is live; what it says to have published is there; a late message is
-    complained about."""
+    """The publisher stores its history first, then as many live messages as it reports. If a message is late,
+    it raises."""
 
     async def published() -> tuple[int, int, int]:
         async with (
@@ -43,11 +43,11 @@ def test_publisher_fills_and_goes_on_and_tells_of_lateness(monkeypatch: pytest.M
     before, live, after = asyncio.run(published())
     assert before >= 300
     assert live > 0
-    assert after >= 300 + live - 1  # the last one may be on its way
+    assert after >= 300 + live - 1  # the last message may not be stored yet
 
 
 def test_a_point_is_measured_at_rest() -> None:
-    """The window is full when the measuring begins, and every figure is that of frames."""
+    """The window is full when measuring begins, and each figure is measured in every round."""
     point = Point(rate=50, series=5, rows=1000, sessions=2)
     plan = growth.Plan(warm_up=1.0, steady=4.0, rounds=2, strict=False)
 
@@ -59,7 +59,7 @@ def test_a_point_is_measured_at_rest() -> None:
             return points, await growth.patiently(app, own, point, plan)
 
     points, found = asyncio.run(measured())
-    assert points > 900  # a bin is as wide as the pause between two messages of a series, or narrower
+    assert points > 900  # a bin is at most as wide as the interval between messages of a series
     for column in growth.COLUMNS:
         assert len(found[f"{column}_rounds"]) == 2
     assert 50 < found["bytes"] < 20_000
@@ -68,7 +68,8 @@ def test_a_point_is_measured_at_rest() -> None:
 
 
 def test_lines_of_growth_go_over_two_decades() -> None:
-    """Each line varies its own thing a hundredfold, and nothing else; but more messages bring more rows."""
+    """Each line varies one parameter a hundredfold and nothing else, except that more messages a second also
+    mean more rows."""
     lines = growth.plans(1)
     for name, line in lines.items():
         least, middle, most = (getattr(point, name) for point in line)
@@ -80,14 +81,14 @@ def test_lines_of_growth_go_over_two_decades() -> None:
 
 @pytest.mark.parametrize(("power", "factor"), [(0, 7.0), (1, 0.1), (0.5, 3.0), (-1, 2.0)])
 def test_exponent_is_the_slope(power: float, factor: float) -> None:
-    """Of a power law it is the power."""
+    """The exponent of a power law is its power."""
     at = [10, 100, 1000]
     assert growth.exponent(at, [factor * n**power for n in at]) == pytest.approx(power)
 
 
 def test_latency_is_until_the_frame_that_has_the_point() -> None:
-    """A bin that was there before the message does not count as its point; a message that is never drawn is
-    complained about."""
+    """The latency of a message ends with the first frame that has its point; an older bin does not count. A
+    message that is never drawn raises."""
     drawn = {"s0": [(750.0, 1100.0), (1250.0, 1900.0), (1750.0, 2900.0)]}
     assert latency.waits([("s0", 1100.0), ("s0", 1600.0)], drawn, step=500) == [800.0, 1300.0]
     with pytest.raises(RuntimeError, match="not drawn"):
@@ -95,7 +96,7 @@ def test_latency_is_until_the_frame_that_has_the_point() -> None:
 
 
 def test_publish_to_pixel_is_measured_of_both() -> None:
-    """In a real browser each message that the client received is found in both charts."""
+    """In a real browser, each message that the client received is found in both charts."""
     plan = replace(QUICK, steady=6.0)
     found = asyncio.run(latency.latency(plan, ""))
     for name in ("latency_ms", "latency_p95_ms"):

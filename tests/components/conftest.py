@@ -1,4 +1,4 @@
-"""What the tests of components share."""
+"""Fixtures shared by the tests of components."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tests.chart_app import chart_app
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the chart_app."""
+    """The URL of the chart_app."""
     with chart_app(tmp_path_factory.mktemp("chart") / "log") as url:
         yield url

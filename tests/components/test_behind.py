@@ -1,4 +1,5 @@
-"""What stands behind a point: the right rows, and their messages as the stream has them, or why not."""
+"""The messages behind a point: the right rows, and their messages as stored in the stream, or the reason why
+not."""
 
 import json
 from collections.abc import Iterator
@@ -28,14 +29,14 @@ MARKUP = "<img src=x onerror=hacked()>"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a login that may read no single messages."""
+    """A nats-server with a login that may not read single messages."""
     with running_server(tmp_path_factory.mktemp("nats"), LOGINS) as server:
         yield server
 
 
 @pytest.fixture
 def client(server: NatsServer) -> Iterator[Client]:
-    """A client that may do all."""
+    """A client with all permissions."""
     with Client(Settings(url=server.url)) as client:
         yield client
 
@@ -50,7 +51,7 @@ def read(client: Client, stream: str, rows: int, **how: Any) -> Feed | NamedFeed
 def point(
     feed: Feed | NamedFeed, fields: tuple[str, ...], color: str | None, series: str | None, most: int = 20
 ) -> tuple[Snapshot, Any]:
-    """The rows of a series in all of the look-back."""
+    """The rows of a series in the whole look-back."""
     rows = feed.snapshot()
     bins = feed.bins(fields, color, feed.look_back, most)
     bins.update(rows, feed.now())
@@ -59,9 +60,8 @@ def point(
 
 
 def test_the_rows_of_a_series(server: NatsServer, client: Client) -> None:
-    """The rows of each series are those that pandas finds, for one field and several, and for what is folded
-    into one series. The time is up to, but not including, the end; rows that come late count by their own
-    time."""
+    """The rows of each series equal those that pandas selects, for one field and for several, and for the
+    merged series. The end of the time range is excluded, and late rows count at their own time."""
     server.add_stream("ROWS", ["rows.>"])
     chance = np.random.default_rng(18)
     now = pd.Timestamp.now("UTC")
@@ -95,12 +95,12 @@ def test_the_rows_of_a_series(server: NatsServer, client: Client) -> None:
     assert sorted(rows.time.tolist()) == np.sort(snapshot.time)[50:60].tolist()
     assert len(rows_of_point(snapshot, bins, "n", 0, 1)[0]) == 0
     assert [len(rows_at(snapshot, "n", "by", k, int(snapshot.time[0]))) for k in ("k0", "k1")] == [1, 0]
-    assert len(rows_at(snapshot, "m", "by", "k0", int(snapshot.time[0]))) == 0  # it has no m
+    assert len(rows_at(snapshot, "m", "by", "k0", int(snapshot.time[0]))) == 0  # this row has no m
 
 
 def test_messages(server: NatsServer, client: Client) -> None:
-    """The messages are the stream's, in the order of time: of many, the least, the greatest and the newest.
-    Headers that repeat are all there; a payload that is no text is in hex; a long one is cut."""
+    """The messages are those of the stream, ordered by time. Of many, the least, the greatest and the newest
+    are returned. A long payload is cut."""
     server.add_stream("MESSAGES", ["messages.>"])
 
     async def say(nc: Any) -> None:
@@ -138,7 +138,7 @@ def test_messages(server: NatsServer, client: Client) -> None:
     ],
 )
 def test_any_payload(payload: bytes, kind: str, begins: str) -> None:
-    """Any bytes are shown, as text or in hex, and never more than fits."""
+    """Any payload is shown, as text or in hex, and is cut at the limit."""
     found = _content(payload, ())
     assert found["kind"] == kind
     assert found["payload"].startswith(begins)
@@ -147,8 +147,8 @@ def test_any_payload(payload: bytes, kind: str, begins: str) -> None:
 
 
 def test_what_the_stream_has_lost(server: NatsServer, client: Client) -> None:
-    """A message that has left the stream, and another one that has its sequence in a stream of the same name,
-    is not taken for the one behind the point: subject, time and sequence stay, and it is said."""
+    """A message that has left the stream, or whose sequence belongs to another message of a recreated stream,
+    is reported as gone: its sequence stays, and there is no payload."""
     server.add_stream("LOST", ["lost.>"])
     server.publish("lost.a", b'{"n": 1}', b'{"n": 2}')
     feed = read(client, "LOST", 2)
@@ -168,7 +168,7 @@ def test_what_the_stream_has_lost(server: NatsServer, client: Client) -> None:
 
 
 def test_without_the_right(server: NatsServer, client: Client) -> None:
-    """A login that may not read single messages gets an error, and no message."""
+    """A login that may not read single messages gets an error and no message."""
     server.add_stream("RIGHTS", ["rights.>"])
     server.publish("rights.a", b'{"n": 1}')
     rows = read(client, "RIGHTS", 1).snapshot()
@@ -179,7 +179,7 @@ def test_without_the_right(server: NatsServer, client: Client) -> None:
 
 
 def test_rows_that_are_no_messages(client: Client) -> None:
-    """Rows of a page's own table, of SQL and of plain subjects have no message, and it is said why."""
+    """Rows of a page's own table, of SQL and of plain subjects have no stored message; the error says why."""
     with pytest.raises(LookbackError, match="table of the page's own"):
         Behind(GivenRows("x"), None).check()
     feed = client.feed(None, "plain.>")

@@ -1,4 +1,4 @@
-"""What a chart is sent: nothing is lost, whatever the order of rows and whatever messages go missing."""
+"""The data sent to a chart: it stays complete, whatever the order of rows and whichever messages are lost."""
 
 import threading
 from collections.abc import Sequence, Sized
@@ -27,7 +27,7 @@ NOW = 1_800_000_000 * SECOND
 
 
 class Rows:
-    """A real window, filled in seconds before or after NOW."""
+    """A real window; times are in seconds relative to NOW."""
 
     def __init__(self) -> None:
         self.window = Window()
@@ -39,7 +39,7 @@ class Rows:
         values: Sequence[float] | Floats,
         subjects: Sequence[str] | None = None,
     ) -> Snapshot:
-        """Append rows; returns the snapshot."""
+        """Append rows, and return the snapshot."""
         seq = np.arange(self.seq, self.seq + len(times), dtype=np.int64)
         self.seq += len(times)
         time = (NOW + np.asarray(times, dtype=np.float64) * SECOND).astype(np.int64)
@@ -51,7 +51,7 @@ class Rows:
 
 
 class Browser:
-    """Holds what static/live_chart.js does of the messages that it gets."""
+    """Holds the same state of the received messages as static/live_chart.js."""
 
     def __init__(self) -> None:
         self.sender: int | None = None
@@ -64,7 +64,7 @@ class Browser:
         self.config: dict[str, object] = {}
 
     def receive(self, data: bytes) -> bool:
-        """Apply a message; False when it builds on one that was not received."""
+        """Apply a message; return False if it builds on a message that was not received."""
         message = read(data)
         if message.sender == self.sender and message.number <= self.number:
             return True
@@ -105,7 +105,7 @@ class Browser:
 
 
 def everything(bins: Bins) -> Browser:
-    """A browser that has just opened the page."""
+    """A browser that has just opened the page, with one full message."""
     browser = Browser()
     assert browser.receive(ChartState().next(bins, {}))
     return browser
@@ -123,8 +123,8 @@ def filled(
 number = st.integers(-1000, 1000) | st.sampled_from([NULL, np.nan])
 row = st.tuples(st.integers(-320, 60), number, st.sampled_from("abc"))
 action = st.one_of(
-    st.lists(row, min_size=1, max_size=8),  # append, in any order of time
-    st.integers(1, 40),  # so many seconds pass
+    st.lists(row, min_size=1, max_size=8),  # append rows, in any order of time
+    st.integers(1, 40),  # that many seconds pass
     st.just("evict"),
     st.just("clear"),
     st.just("quiet"),
@@ -134,7 +134,8 @@ action = st.one_of(
 @settings(max_examples=150)
 @given(st.lists(st.tuples(action, st.booleans()), max_size=25))
 def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
-    """After appends, late rows, evictions and lost messages a browser holds what a new one would get."""
+    """After appends, late rows, evictions and lost messages, a browser holds the same as a new one would
+    get."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
     sent, browser = ChartState(), Browser()
     for what, lost in steps:
@@ -172,7 +173,7 @@ def test_delta_is_as_good_as_full(steps: list[tuple[object, bool]]) -> None:
 
 
 def test_a_lost_message_is_asked_for_once() -> None:
-    """A browser that missed a message says which it got last, and gets what changed since."""
+    """A browser that missed a message reports the last number it applied, and gets the changes since then."""
     rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add(range(-200, -20), range(180)), NOW)
     assert browser.receive(sent.next(bins, {}))
@@ -190,7 +191,7 @@ def test_a_lost_message_is_asked_for_once() -> None:
 
 
 def test_repeated_and_late_messages_change_nothing() -> None:
-    """A message that comes again, or after a newer one, is left out."""
+    """A repeated message, or one older than the last applied, is ignored."""
     rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     messages = []
     for value in range(4):
@@ -203,7 +204,7 @@ def test_repeated_and_late_messages_change_nothing() -> None:
 
 
 def test_a_browser_from_another_session_gets_everything() -> None:
-    """After a restart of the server nothing that the browser got counts any more."""
+    """After a restart of the server, a browser's old messages do not count, and it gets everything anew."""
     rows, bins, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), Browser()
     bins.update(rows.add([-2, -1], [1, 2]), NOW)
     first, second = ChartState(), ChartState()
@@ -225,8 +226,9 @@ zoomed = st.none() | st.tuples(st.integers(-320, 40), st.integers(1, 60))
 def test_finer_bins_are_those_of_the_rows(
     steps: list[tuple[object, tuple[int, int] | None, bool]],
 ) -> None:
-    """Wherever a viewer zooms, and whatever rows come and go and messages are lost, a browser holds the least
-    and the greatest value of each finer bin, or that it is null, and none when the whole is shown."""
+    """Wherever a viewer zooms, and whatever rows arrive, leave or are lost on the way, a browser holds the
+    least and the greatest value of each finer bin, or that it is null. Without a zoom it holds no finer
+    bins."""
     rows, bins, now = Rows(), Bins(("v",), "_subject", LOOK_BACK), 0
     sent, browser = ChartState(), Browser()
     for what, zoom, lost in steps:
@@ -279,8 +281,8 @@ def test_finer_bins_are_those_of_the_rows(
 
 
 def test_null_breaks_a_zoomed_line() -> None:
-    """In a finer bin a null is a cell of its own where no value is beside it, also where the bin of the whole
-    has values; a row without the field is none. A value that comes late takes its place."""
+    """In a finer bin, a null without values beside it is a cell of its own, even if the coarse bin has
+    values; a row without the field makes no cell. A value that arrives later replaces the null."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     stretch = (NOW - 20 * SECOND, NOW)
     step = step_for(pd.Timedelta(20 * SECOND))
@@ -300,8 +302,8 @@ def test_null_breaks_a_zoomed_line() -> None:
 
 
 def test_viewers_of_one_stretch_share_its_bins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second viewer of about the same stretch costs no read of the rows; a stretch further on costs only
-    what was not read before."""
+    """A second viewer of about the same range causes no further read of the rows; a range further on causes a
+    read of only the new part."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     snapshot = rows.add(np.arange(-300, 0, 0.01), np.arange(30_000.0), ["a"] * 30_000)
     bins.update(snapshot, NOW)
@@ -327,8 +329,8 @@ answer = st.dictionaries(second, st.integers(-9, 9) | st.none(), max_size=12)
 @settings(max_examples=60)
 @given(st.lists(st.tuples(answer, st.booleans()), min_size=1, max_size=8))
 def test_a_zoomed_result_is_what_its_rows_say(answers: list[tuple[dict[int, int | None], bool]]) -> None:
-    """Each result replaces the one before. Whoever has zoomed in has its rows at their time, and gets only
-    what differs, also after a lost message."""
+    """Each result replaces the one before. A zoomed browser has the result's rows at their times, and
+    receives only the differences, also after a lost message."""
     bins = ResultBins(("v",), None, LOOK_BACK)
     stretch = (NOW - 20 * SECOND, NOW)
     width = step_for(pd.Timedelta(20 * SECOND))
@@ -353,7 +355,7 @@ def test_a_zoomed_result_is_what_its_rows_say(answers: list[tuple[dict[int, int 
 
 
 def test_spike_stays_visible() -> None:
-    """One outlier among a million rows is in the picture, at its time."""
+    """One outlier among a million rows is in the chart, at its time."""
     values = np.random.default_rng(1).normal(size=1_000_000)
     values[654_321] = 1e6
     bins = filled(np.linspace(-299, 0, 1_000_000), values, ["a"] * 1_000_000)
@@ -376,7 +378,7 @@ digits = st.tuples(st.integers(-(10**8) + 1, 10**8 - 1), st.integers(3, 40))
 
 @given(st.lists(digits, min_size=1, max_size=20), st.integers(3, 12))
 def test_eight_digits_arrive(numbers: list[tuple[int, int]], places: int) -> None:
-    """A number with at most eight digits arrives exactly, beside others of any size, and close to others."""
+    """A number of at most eight digits arrives exactly, beside numbers of any size and beside close ones."""
     close = [
         (numbers[0][0] + number % 100, places) for number, _ in numbers if abs(numbers[0][0]) < 10**8 - 100
     ]
@@ -387,13 +389,13 @@ def test_eight_digits_arrive(numbers: list[tuple[int, int]], places: int) -> Non
 
 
 def test_first_outlier_does_not_blur_the_rest() -> None:
-    """Small values stay what they are after a huge first one."""
+    """Small values keep their precision after a huge first value."""
     cells = everything(filled([-3, -2, -1], [3e9, 0.123, 0.5])).by_name()["a"]
     assert sorted(low for low, _ in cells.values()) == pytest.approx([0.123, 0.5, 3e9], rel=1e-6)
 
 
 def test_row_from_the_far_future_wipes_nothing() -> None:
-    """One row with an absurd time neither empties the chart nor stops it."""
+    """A row with an absurd time neither empties the chart nor stops it."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     bins.update(rows.add([-2, 1e9, -1], [1, 2, 3]), NOW)
     bins.update(rows.add([0], [4]), NOW)
@@ -401,7 +403,7 @@ def test_row_from_the_far_future_wipes_nothing() -> None:
 
 
 def test_row_from_the_future_comes_of_age() -> None:
-    """A row ahead of the clock is drawn once its time has come."""
+    """A row ahead of the clock is drawn once its time is reached."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     bins.update(rows.add([-1, 200], [1, 2]), NOW)
     assert len(everything(bins).cells) == 1
@@ -410,7 +412,7 @@ def test_row_from_the_future_comes_of_age() -> None:
 
 
 def test_late_row_goes_into_its_bin() -> None:
-    """A row that arrives late changes the past of browsers that hold it already."""
+    """A late row changes its bin in browsers that already hold it."""
     rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK), ChartState(), Browser()
     bins.update(rows.add([-100, -50, 0], [1, 2, 3]), NOW)
     assert browser.receive(sent.next(bins, {}))
@@ -423,8 +425,8 @@ def test_late_row_goes_into_its_bin() -> None:
 @settings(max_examples=100)
 @given(st.lists(st.lists(row, max_size=4), min_size=2, max_size=6))
 def test_a_message_without_cells_is_told_from_one_with(hold: bool, batches: list[list[Any]]) -> None:
-    """A chart gets each change, whatever bins it is in, those of the beginning too; and nothing without a
-    change."""
+    """has_cells() is true exactly for messages with cells, in whichever bins they are, including the
+    first."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK, hold=hold)
     bins.update(rows.add([0], [1]), NOW)
     for batch in [[(0, 7, "a")], *batches]:
@@ -449,7 +451,7 @@ def test_new_series_brings_its_name() -> None:
 
 
 def test_older_rows_in_front_start_over() -> None:
-    """When a longer look-back puts older rows in front, a browser gets the whole picture anew."""
+    """When a back-fill puts older rows in front, a browser gets everything anew."""
     rows, older, bins = Rows(), Rows(), Bins(("v",), "_subject", LOOK_BACK)
     sent, browser = ChartState(), Browser()
     bins.update(rows.add([-1], [2]), NOW)
@@ -462,7 +464,7 @@ def test_older_rows_in_front_start_over() -> None:
 
 
 def test_late_thread_with_an_older_snapshot_changes_nothing() -> None:
-    """A viewer whose snapshot is older than what is in does not start the bins over."""
+    """A snapshot older than the last one does not reset the bins."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     old = rows.add([-2], [1])
     rows.window.clear()
@@ -473,7 +475,8 @@ def test_late_thread_with_an_older_snapshot_changes_nothing() -> None:
 
 
 def test_busiest_series_are_drawn_and_the_rest_folded() -> None:
-    """Of too many subjects the busiest are drawn, and the rest is one more series, called by its number."""
+    """Of too many subjects, the busiest have their own series; the rest are merged into one, named by their
+    number."""
     names = [f"s{i}" for i in range(MOST + 37)]
     busy = names[-5:]
     subjects = names + busy * 3
@@ -485,7 +488,7 @@ def test_busiest_series_are_drawn_and_the_rest_folded() -> None:
 
 
 def test_the_name_of_the_others_follows_their_number() -> None:
-    """A browser hears how many others there are when one more comes, and when some have left the window."""
+    """The merged series is renamed when further series join it, and when some have left the window."""
     rows, bins, sent, browser = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=1), ChartState(), Browser()
     for now, subjects, name in [
         (0, ["a"] * 5 + ["b"], "1 other"),
@@ -500,7 +503,7 @@ def test_the_name_of_the_others_follows_their_number() -> None:
 
 
 def test_silent_series_make_room() -> None:
-    """Subjects that come when the chart is full are drawn once others have left the window."""
+    """Subjects that appear when the chart is full are drawn once others have left the window."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     old, new = ([f"{word}{i}" for i in range(MOST)] for word in ("old", "new"))
     bins.update(rows.add([-200] * MOST, range(MOST), old), NOW)
@@ -512,7 +515,7 @@ def test_silent_series_make_room() -> None:
 
 
 def test_busier_series_take_the_place_of_quieter_ones() -> None:
-    """Those that came first, as in the midst of a replay, do not keep their place against far busier ones."""
+    """Series that were first, as during a replay, lose their place to much busier ones."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK, most=2)
     bins.update(rows.add([-200, -200], [1, 2], ["first", "second"]), NOW)
     bins.update(rows.add([-1] * 30, range(30), ["second"] * 10 + ["busy"] * 20), NOW)
@@ -521,14 +524,14 @@ def test_busier_series_take_the_place_of_quieter_ones() -> None:
 
 
 def test_how_many_series_is_checked() -> None:
-    """A number of series that no chart draws is refused, with the ones that it may be."""
+    """An invalid number of series is refused with the valid range."""
     for most in cast("list[int]", [0, 101, -1, "20"]):
         with pytest.raises(LookbackError, match="draws 1 to 100 series"):
             Bins(("v",), None, LOOK_BACK, most=most)
 
 
 def test_many_viewers_at_once() -> None:
-    """Threads that read and update the same bins together each get a whole picture."""
+    """Threads that read and update the same bins concurrently never get a message with a gap."""
     rows, bins = Rows(), Bins(("v",), "_subject", LOOK_BACK)
     wrong: list[str] = []
 
@@ -557,7 +560,7 @@ def test_many_viewers_at_once() -> None:
 
 
 def test_missing_column_is_told_each_time() -> None:
-    """A column that is not there raises at every refresh, for every viewer."""
+    """A missing column raises at every refresh, for every viewer."""
     bins, snapshot = Bins(("w",), "_subject", LOOK_BACK), Rows().add([-1], [1])
     for _ in range(2):
         with pytest.raises(ColumnError, match="'w'"):
@@ -565,7 +568,7 @@ def test_missing_column_is_told_each_time() -> None:
 
 
 def test_nothing_drawable_is_an_empty_picture() -> None:
-    """NaN, infinities and what float32 cannot hold count as missing."""
+    """NaN, infinities and values beyond float32 count as missing."""
     assert not everything(filled([-4, -3, -2, -1], [np.nan, np.inf, -np.inf, 1e300])).cells
 
 
@@ -582,8 +585,8 @@ def test_steps_are_round_and_fine(text: str) -> None:
 
 @pytest.mark.parametrize("values", [[12345670.0, 12345671.0, 3.0], [1234567.89, -2.5], [2.0**40 + 1, 7.25]])
 def test_whole_digits_arrive(values: list[float]) -> None:
-    """A large number arrives with all its digits before the point and three behind it, by itself and as the
-    end of a range."""
+    """A large number arrives with all its integer digits and three decimals, alone and as the end of a
+    range."""
     single = everything(filled(range(-len(values), 0), values)).by_name()["a"]
     assert [low for low, _ in single.values()] == values
     both = everything(filled([-1.0] * len(values), values)).by_name()["a"]

@@ -1,4 +1,4 @@
-"""The clock: what it says of itself, and how a viewer's local times become those of the server."""
+"""The clock's words, and the conversion of a viewer's local times to UTC."""
 
 from datetime import datetime
 
@@ -12,8 +12,8 @@ END = pd.Timestamp("2026-03-29T14:20:00Z")
 
 
 def test_words() -> None:
-    """It reads as people say it, in the viewer's zone, with the day where it changes and the year of another
-    one."""
+    """The clock has everyday words in the viewer's zone, with the day where it changes, and the year if it is
+    another one."""
     stretch = Clock(pd.Timedelta(minutes=20), END.value)
     with in_zone("Asia/Kolkata"):
         assert stretch.words in ("29 Mar 19:30 to 19:50", "29 Mar 2026 19:30 to 19:50")
@@ -41,8 +41,8 @@ def test_words() -> None:
     ],
 )
 def test_words_that_say_when(start: str, end: str, words: str) -> None:
-    """Where the viewer's clocks change, the words say how far each time is from UTC; of a stretch of
-    milliseconds they say those."""
+    """If the viewer's clocks change in the stretch, the words have each time's offset from UTC. Times with
+    milliseconds are shown with them."""
     until = pd.Timestamp(end).as_unit("ns")
     with in_zone("Europe/Berlin"):
         found = Clock(until - pd.Timestamp(start), until.value).words
@@ -61,8 +61,8 @@ def test_words_that_say_when(start: str, end: str, words: str) -> None:
     ],
 )
 def test_days_of_a_viewer(zone: str, now: str, today: str, yesterday: str) -> None:
-    """Today and yesterday begin with the first moment of the viewer's day, also where midnight is skipped or
-    comes twice, and yesterday ends where today begins; this week begins on Monday."""
+    """Today and yesterday begin at the first moment of the viewer's day, also where midnight is skipped or
+    occurs twice. Yesterday ends where today begins, and this week begins on Monday."""
     then = pd.Timestamp(now).tz_convert(zone)
     assert _day_of("Today", then) == (pd.Timestamp(today), then)
     assert _day_of("Yesterday", then) == (pd.Timestamp(yesterday), pd.Timestamp(today))
@@ -72,7 +72,7 @@ def test_days_of_a_viewer(zone: str, now: str, today: str, yesterday: str) -> No
 
 
 def test_reach() -> None:
-    """A length takes the place of a read's own look-back, but for one that the read needs as it is."""
+    """The clock's length replaces a read's own look-back, except one that is Fixed."""
     hour = Clock(pd.Timedelta(hours=1))
     assert LIVE.reach("5m") == pd.Timedelta(minutes=5)
     assert hour.reach("5m") == pd.Timedelta(hours=1)
@@ -83,14 +83,14 @@ def test_reach() -> None:
     ("local", "utc"),
     [
         ("2026-03-29T01:59:00", "2026-03-29T00:59:00Z"),
-        ("2026-03-29T02:30:00", "2026-03-29T01:30:00Z"),  # the clocks skip it: half past three
+        ("2026-03-29T02:30:00", "2026-03-29T01:30:00Z"),  # skipped by the clocks: half past three
         ("2026-03-29T03:00:00", "2026-03-29T01:00:00Z"),
-        ("2026-10-25T02:30:00", "2026-10-25T00:30:00Z"),  # it comes twice: the first
+        ("2026-10-25T02:30:00", "2026-10-25T00:30:00Z"),  # occurs twice: the first
         ("2026-10-25T03:00:00", "2026-10-25T02:00:00Z"),
     ],
 )
 def test_times_of_a_viewer(local: str, utc: str) -> None:
-    """A time that a viewer chose is one of their zone, also on the days when its clocks change."""
+    """A time chosen by a viewer is in their zone, also on days when the clocks change."""
     with in_zone("Europe/Berlin"):
         assert _of_viewer(datetime.fromisoformat(local)) == pd.Timestamp(utc)
 
@@ -105,7 +105,7 @@ def test_times_of_a_viewer(local: str, utc: str) -> None:
     ],
 )
 def test_times_of_an_address(text: str, time: str) -> None:
-    """Times of an address are UTC unless they say otherwise; milliseconds count."""
+    """Times in an address are UTC unless they have an offset; milliseconds are kept."""
     assert _parsed(text, "to") == pd.Timestamp(time)
 
 
@@ -113,6 +113,6 @@ def test_times_of_an_address(text: str, time: str) -> None:
     "text", ["now", "today", "14:00", "1795984883", "2026-11-29T25:00:00Z", "2026-02-30"]
 )
 def test_no_time(text: str) -> None:
-    """What pandas would take for some time is none, nor is one that no calendar has."""
+    """Texts that pandas would accept as some time, and dates that do not exist, are refused."""
     with pytest.raises(_WrongError, match="is not a time"):
         _parsed(text, "to")

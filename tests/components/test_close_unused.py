@@ -16,10 +16,10 @@ RIGHTS = ("viewers' rights", "others' rights")
 
 @pytest.fixture
 def roles(server: NatsServer) -> Iterator[list[NatsConnection]]:
-    """The open clients of two roles, both used by a page more than ten minutes ago."""
+    """The open clients of two roles, both last used by a page more than ten minutes ago."""
     made = []
     for rights in RIGHTS:
-        one = NatsConnection.__new__(NatsConnection)  # Streamlit makes it with the secrets of an app
+        one = NatsConnection.__new__(NatsConnection)  # only Streamlit can construct it, with an app's secrets
         one.role, one._made = rights.partition("'")[0], Client(Settings(url=server.url))
         one.used = time.monotonic() - UNUSED_AFTER - 1
         connection._known[rights] = one
@@ -32,15 +32,15 @@ def roles(server: NatsServer) -> Iterator[list[NatsConnection]]:
 
 
 class Websocket:
-    """An open one."""
+    """A stand-in for an open websocket."""
 
     def changed(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def test_a_tab_with_a_websocket_uses_its_client(roles: list[NatsConnection]) -> None:
-    """A page of live elements does not run for hours: while its tab's websocket is open, the client of its
-    role stays, and only that; ten minutes after it was closed, or at once when the rights change, it goes."""
+    """A page of live elements may not run for hours. While its tab's websocket is open, the client of its
+    role stays, and no other; ten minutes after the websocket has closed, the client is closed."""
     tab = Tab("owner", RIGHTS[0])
     tab.channel = Websocket()
     tabs[tab.ticket] = tab
@@ -48,14 +48,14 @@ def test_a_tab_with_a_websocket_uses_its_client(roles: list[NatsConnection]) -> 
     assert [one.opened is not None for one in roles] == [True, False]
     tab.channel = None
     close_unused(set(RIGHTS))
-    assert roles[0].opened is not None  # used a moment ago
+    assert roles[0].opened is not None  # was in use until now
     roles[0].used -= UNUSED_AFTER + 1
     close_unused(set(RIGHTS))
     assert roles[0].opened is None
 
 
 def test_changed_rights_end_it_at_once(roles: list[NatsConnection]) -> None:
-    """A client whose rights are not in force any more is closed, whoever watches."""
+    """A client whose rights are no longer in force is closed at once, even if a tab uses it."""
     tab = Tab("owner", RIGHTS[0])
     tab.channel = Websocket()
     tabs[tab.ticket] = tab

@@ -1,4 +1,4 @@
-"""What the page Comparison says of two counts, and of an answer of its service."""
+"""The page Comparison's ratio of two counts, and its checks of the service's reply."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from components.websocket_demo.run import COUNTED, STEADY, ComparisonRun, Ratio
 
 
 def ratios(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
-    """The ratio at each second, where this side takes 100 bytes a second and the other what `theirs` says."""
+    """The ratio at each second, if this side takes 100 bytes a second and the other side `theirs(second)`."""
     ratio, sent, found = Ratio(), 0.0, []
     for second in range(seconds):
         sent += theirs(second)
@@ -19,7 +19,8 @@ def ratios(theirs: Callable[[int], float], seconds: int) -> list[float | None]:
 
 
 def test_measuring_until_it_holds_still() -> None:
-    """A steady ratio is reported after STEADY seconds and not before; one that climbs when it holds still."""
+    """A steady ratio is reported after STEADY seconds and not before; a climbing ratio is reported once it is
+    steady."""
     steady = ratios(lambda _: 800, 40)
     assert [value for value in steady if value is None] == steady[: int(STEADY)]
     assert set(steady[int(STEADY) :]) == {8.0}
@@ -31,7 +32,7 @@ def test_measuring_until_it_holds_still() -> None:
 
 
 def test_what_went_before_is_forgotten() -> None:
-    """A ratio is of the last minute at most, and reported to the end where it swings from second to
+    """A ratio is computed from the last minute at most. It is reported even if the rate alternates each
     second."""
     swinging = ratios(lambda second: 600 if second % 2 else 1000, 100)
     assert None not in swinging[int(2 * STEADY) :]
@@ -42,7 +43,7 @@ def test_what_went_before_is_forgotten() -> None:
 @pytest.mark.parametrize("key", ["rate", "series", "start", "published"])
 @pytest.mark.parametrize("value", ["<img src=x onerror=alert(1)>", None, [], float("inf"), "1<b>"])
 def test_no_text_of_the_service_is_taken(key: str, value: object) -> None:
-    """What is not a number where one belongs is no answer, and nothing of it reaches the page."""
+    """A reply in which a number is missing or not a number is refused, and nothing of it reaches the page."""
     run = ComparisonRun()
     right = {"rate": 1, "series": 1, "start": 1, "published": 1, "server": None, "connection": None}
     run._take_reply(right)

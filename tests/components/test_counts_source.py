@@ -1,4 +1,4 @@
-"""What counts() and heatmap() send, against pandas and a real nats-server."""
+"""The content that counts() and heatmap() send, checked against pandas with a real nats-server."""
 
 import json
 import random
@@ -25,7 +25,7 @@ NAMES = ["a", "__proto__", "constructor", "<b>x</b>", *(f"v{n}" for n in range(9
 
 
 class Browser:
-    """What a browser holds of an element with JSON content."""
+    """The content that a browser holds of a JSON element."""
 
     def __init__(self, source: JsonSource) -> None:
         self.source = source
@@ -34,7 +34,7 @@ class Browser:
         self.bytes = 0
 
     def take(self) -> dict[str, Any]:
-        """Let the source look, and take the next message, if there is one."""
+        """Update the source, and apply the next message if there is one; return the message."""
         self.source.update()
         found = self.source.step(self.held)
         if found is None:
@@ -48,7 +48,7 @@ class Browser:
 
 
 def view_of(client: Client, subject: str = "s.>", at: str | None = "at") -> View:
-    """Rows of the stream S."""
+    """A view of the stream S."""
     feed = client.feed("S", subject, look_back=LOOK_BACK, time=at)
     assert feed.wait(20)
     return look_at(feed, LOOK_BACK, steady=False, by_code=False)
@@ -67,7 +67,7 @@ def shown(content: Mapping[str, Any]) -> dict[tuple[str, int], int]:
 
 
 def expected(view: View, content: Mapping[str, Any], names: set[str]) -> dict[tuple[str, int], int]:
-    """The same by pandas."""
+    """The same counts, computed by pandas."""
     rows = view.again().frame(["of"])
     at = pd.DatetimeIndex(rows.index).as_unit("ns").asi8 // STEP
     of = rows["of"].astype(object).where(rows["of"].notna(), "None")
@@ -80,8 +80,8 @@ def expected(view: View, content: Mapping[str, Any], names: set[str]) -> dict[tu
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer, seed: int) -> None:
-    """Late rows, rows of the future and rows without a value count where they belong; the busiest are drawn
-    apart and the rest is one; what is sent later is what has changed; another feed has its own."""
+    """Late rows, rows of the future and rows without a value count in the right place. The busiest series are
+    separate and the rest is merged. Later messages contain only changes. Another feed has its own counts."""
     chance = random.Random(seed)
     now = view_of(client).now / 1e9
 
@@ -117,7 +117,7 @@ def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer
         ]
     quiet = browser.bytes
     browser.take()
-    assert browser.bytes - quiet < 120  # the time
+    assert browser.bytes - quiet < 120  # only the time
     assert browser.bytes > sent
     alone = Browser(_CountsSource(view_of(client, "s.y"), "of", STEP, 4))
     alone.take()
@@ -125,8 +125,8 @@ def test_a_browser_has_the_counts_of_the_rows(client: Client, server: NatsServer
 
 
 def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> None:
-    """Each value is in the range that the browser has, late ones too; later the intervals that have
-    changed are sent; a value far off changes the ranges, and all is right again."""
+    """Each value, even a late one, is in the range that the browser holds; later messages contain only
+    changed intervals. A value far off changes the ranges, and the counts are right again."""
     chance = random.Random(3)
     now = view_of(client).now / 1e9
 
@@ -171,7 +171,7 @@ def test_a_browser_has_the_distribution(client: Client, server: NatsServer) -> N
 
 
 def test_what_was_dropped_at_a_ceiling_looks_like_no_drop(server: NatsServer) -> None:
-    """Intervals of which rows were dropped at a ceiling are not shown."""
+    """Intervals that lost rows at a ceiling are not shown."""
     with Client(Settings(url=server.url, feed_rows=1000)) as client:
         view = view_of(client, at=None)
         for _ in range(3):
@@ -196,7 +196,7 @@ def _settled(view: View, server: NatsServer) -> bool:
 
 
 def test_intervals_are_round_and_bounded() -> None:
-    """An interval is round unless the page says it; there are never more than a thousand."""
+    """An interval is round unless the page sets it, and there are never more than a thousand."""
     for text, seconds in (
         ("5m", 5),
         ("10m", 10),

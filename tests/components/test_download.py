@@ -1,4 +1,4 @@
-"""Rows as CSV, for spreadsheets, which take some texts for formulas."""
+"""Rows as CSV for spreadsheets, which evaluate some texts as formulas."""
 
 import csv
 import io
@@ -20,23 +20,23 @@ UNSEEN = {
 }
 UNSEEN |= set(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u2065\u3164\ufe0f\uffa0\u2800\U000e0100"
-)  # without a picture too
+)  # invisible characters of other categories
 ONES = {
     c
     for c in [*SIGNS, *filter(unicodedata.decomposition, map(chr, range(sys.maxunicode + 1)))]
     if c not in UNSEEN and unicodedata.normalize("NFKC", c)[:1] in tuple(SIGNS)
 }
-"""The signs in all widths."""
+"""The signs in all their Unicode widths."""
 cell = st.text(st.sampled_from("=+-@\t\r\n\"',;|1.eE a'＝") | st.characters(codec="utf-8"), max_size=8)  # noqa: RUF001
 
 
 def cells(frame: pd.DataFrame) -> list[list[str]]:
-    """The file as a spreadsheet splits it, header first."""
+    """The cells of the file as a spreadsheet splits them, header first."""
     return list(csv.reader(io.StringIO("".join(_csv(frame)), newline="")))
 
 
 def is_number(text: str) -> bool:
-    """Whether a spreadsheet takes the text for a number, and so computes nothing."""
+    """True if a spreadsheet reads the text as a number, and so evaluates nothing."""
     return (
         text.isascii()
         and "_" not in text
@@ -46,7 +46,8 @@ def is_number(text: str) -> bool:
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet may take the text for one: in whatever width, behind what is not seen."""
+    """True if a spreadsheet may read the text as a formula: with a sign of any width, also after invisible
+    characters."""
     if text[:1] in tuple("\t\r\n"):
         return True
     first = next((c for c in text if c not in UNSEEN), " ")
@@ -55,8 +56,8 @@ def is_formula(text: str) -> bool:
 
 @pytest.mark.parametrize("sign", sorted(ONES))
 def test_nothing_unseen_hides_a_formula(sign: str) -> None:
-    """No space, control or format character before the sign, in any width, lets a formula pass: in a cell, in
-    the name of a column, in the index or in its name."""
+    """No space, control or format character before a sign of any width lets a formula through: in a cell, in
+    a column's name, in the index or in its name."""
     texts = [f"{before}{sign}1+1" for before in ["", *sorted(UNSEEN), "\u200b \ufeff", "\xa0\xa0"]]
     header, *rows = cells(pd.DataFrame({texts[-1]: texts}, index=pd.Index(texts, name=texts[0])))
     assert header == [f"'{texts[0]}", f"'{texts[-1]}"]
@@ -68,8 +69,8 @@ def test_nothing_unseen_hides_a_formula(sign: str) -> None:
 @example(["a\r=1", "a\n=1", '",=1'], False, "\r")
 @example(["-5", "+1e3", "-", "--5", "=5"], False, "@a")
 def test_no_text_is_a_formula(texts: list[str], few: bool, name: str) -> None:
-    """Of no text, and no column's name, a spreadsheet makes a formula; with the apostrophe taken away each is
-    what it was, and numbers are as they were."""
+    """No text and no column name becomes a formula in a spreadsheet. At most an apostrophe is added in front,
+    and numbers are unchanged."""
     column = pd.Series(texts, dtype="category" if few else "str")
     numbers = pd.Series(range(0, -len(texts), -1))
     header, *rows = cells(pd.DataFrame({name: column, "n": numbers}))
@@ -80,8 +81,8 @@ def test_no_text_is_a_formula(texts: list[str], few: bool, name: str) -> None:
 
 
 def test_what_is_no_formula_stays() -> None:
-    """Numbers written as text, times, names with such a sign inside, missing values and columns of the same
-    name come out as they are; the Parquet is exact."""
+    """Numbers written as text, times, texts with such a sign inside, missing values and columns of equal
+    names are unchanged. The Parquet file is exact."""
     frame = pd.DataFrame(
         {
             "text": ["-5", "a=b", None, "=1"],

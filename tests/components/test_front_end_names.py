@@ -1,6 +1,6 @@
-"""Names of Streamlit's front end that our scripts and style sheets use are those of the installed Streamlit.
+"""The names of Streamlit's front end in our scripts and style sheets exist in the installed Streamlit.
 
-They are in few files, so that a new Streamlit is one look at those.
+Only a few files contain such names, so only these must be checked for a new Streamlit.
 """
 
 import re
@@ -21,7 +21,7 @@ NAMES = re.compile(r'data-testid="(\w+)|\.(st[A-Z]\w+)|(data-(?!testid)[a-z-]+)|
 
 
 def names(text: str) -> set[str]:
-    """The names in a script or a style sheet."""
+    """The front-end names in a script or a style sheet."""
     return {name for found in NAMES.findall(text) for name in found if name}
 
 
@@ -32,26 +32,26 @@ def front_end() -> str:
 
 
 def missing(text: str) -> set[str]:
-    """The names in a script or a style sheet that are no whole string in Streamlit's scripts."""
+    """The names in a script or a style sheet that are not a complete string in Streamlit's scripts."""
     return {name for name in names(text) if f'"{name}"' not in front_end() and f"`{name}`" not in front_end()}
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_streamlit_has_them(file: str) -> None:
-    """Streamlit has each of them."""
+    """Streamlit has each front-end name of the file."""
     text = (STATIC / file).read_text()
     assert names(text)
     assert not missing(text)
 
 
 def test_another_name_is_missed() -> None:
-    """Of every kind of name, one that Streamlit does not have is found."""
+    """A name of each kind that Streamlit does not have is reported as missing."""
     text = """[data-testid="stNothing"], .stNowhere, [data-test-nothing="x"] { } state === "NOT_AT_ALL" """
     assert missing(text) == {"stNothing", "stNowhere", "data-test-nothing", "NOT_AT_ALL"}
 
 
 def test_other_files_have_none() -> None:
-    """Only these files have such names."""
+    """Only these files contain names of Streamlit's front end."""
     having = {
         file.name
         for file in (*STATIC.glob("*.js"), *STATIC.glob("*.css"))

@@ -1,5 +1,5 @@
-"""The legend of a chart with a thousand series in a real Chromium: which have lines of their own, in which
-order, and what stands behind the others."""
+"""The legend of a chart with a thousand series in a real Chromium: which series have their own lines, their
+order, and what is among the others."""
 
 from typing import Any
 
@@ -28,16 +28,16 @@ AT_SPIKE = """(() => {
 
 
 def names(tab: Page) -> set[str]:
-    """The series with lines of their own."""
+    """The series with their own lines."""
     return {name for name in lookback(tab, NAMES) if not name.endswith(" others") or name in HOSTILE}
 
 
 def point_at_spike(tab: Page, says: str) -> str:
-    """Point at the greatest value of the others, until the chart says something of it. Returns that."""
+    """Point at the greatest value of the merged series until the tooltip contains `says`; return its text."""
     tip = tab.locator(".lb-pointed-others").first
 
     def pointed() -> bool:
-        x, y = lookback(tab, AT_SPIKE)  # it moves on with the time
+        x, y = lookback(tab, AT_SPIKE)  # it moves with time
         tab.mouse.move(x - 1, y)
         tab.mouse.move(x, y)
         return tip.is_visible() and says in tip.inner_text()
@@ -50,8 +50,8 @@ def point_at_spike(tab: Page, says: str) -> str:
 def test_the_viewer_chooses_which_series_have_lines(
     url: str, context: BrowserContext, tab: Page, way: str
 ) -> None:
-    """A viewer's choice is this viewer's alone, and outlives a change of page; a viewer whom the websocket
-    does not reach has it, too."""
+    """A choice in the legend applies to one viewer only, and survives a change of page. It also works without
+    the websocket."""
     opened(tab, f"{url}/?show=crowd{way}")
     busiest = names(tab)
     assert SPIKED not in busiest
@@ -78,8 +78,8 @@ def test_the_viewer_chooses_which_series_have_lines(
 
 
 def test_a_searched_series_gets_a_line(url: str, tab: Page) -> None:
-    """The search finds series among the others; a press gives one a line of its own beside the others of the
-    rule, another one takes it back. Names are text, whatever is in them."""
+    """The search finds series among the merged ones. A click gives a series its own line, and another click
+    removes it. Markup in names is plain text."""
     opened(tab, f"{url}/?show=crowd")
     search = tab.locator(".lb-search")
     search.fill("MACHINE-99")
@@ -105,17 +105,17 @@ def test_a_searched_series_gets_a_line(url: str, tab: Page) -> None:
 
 
 def shown(tab: Page) -> list[tuple[str, float]]:
-    """Names and values of the legend, in its order."""
+    """The names and values in the legend, in its order."""
     pairs: list[Any] = lookback(tab, VALUES)
     numbers = [(name, text.split(" ")[0].replace(",", "").replace("\u2212", "-")) for name, text in pairs]
     return [(name, float(text)) for name, text in numbers if text not in ("", "\u2013")]
 
 
 def test_the_legend_has_values_and_stands_still_under_the_pointer(url: str, tab: Page) -> None:
-    """Sorted by a value, the legend shows it, and follows it; numbers are right-aligned in cells that keep
-    their places, and while the pointer is on the legend no name changes its place."""
+    """The legend shows the chosen value, sorted by it and kept current. While the pointer is on the legend,
+    no name moves and the cells keep their places."""
     opened(tab, f"{url}/?show=few")
-    expect(tab.locator(RULE)).to_be_hidden()  # all have lines
+    expect(tab.locator(RULE)).to_be_hidden()  # hidden, because all series have lines
     tab.locator(VALUE).select_option("mean")
     until(lambda: len(shown(tab)) == 3)
     assert [name for name, _ in shown(tab)][::-1] == sorted(
@@ -144,15 +144,15 @@ def test_the_legend_has_values_and_stands_still_under_the_pointer(url: str, tab:
 
 
 def test_pointing_names_what_is_among_the_others(url: str, tab: Page) -> None:
-    """Pointing at the band says whose the greatest and the least value there is, also in a zoomed range;
-    beside the band nothing is said."""
+    """Pointing at the band of merged series names the series with the greatest and the least value there,
+    also in a zoomed range. Outside the band there is no tooltip."""
     opened(tab, f"{url}/?show=crowd")
     said = point_at_spike(tab, SPIKED)
     assert f"{SPIKE:,.0f}" in said
     assert said.startswith("980 others, 980 with values here")
     tip = tab.locator(".lb-pointed-others").first
     x, y = lookback(tab, AT_SPIKE)
-    tab.mouse.move(x + 40, y)  # high above all values of then
+    tab.mouse.move(x + 40, y)  # far above all values at that time
     expect(tip).to_be_hidden()
     now = lookback(tab, "chart.now")
     lookback(tab, f"(chart.zoomInto([{now} - 25000, {now} - 4000]), true)")

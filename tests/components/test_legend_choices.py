@@ -1,4 +1,4 @@
-"""What a browser may say of its legend."""
+"""Choices of the legend, as a browser sends them and as an address has them."""
 
 import gc
 import math
@@ -25,7 +25,7 @@ from tests.components.chart_app.source import LOOK_BACK, view
 
 
 def test_choices_of_a_browser_are_read() -> None:
-    """What a legend offers is taken as it is; the page's own rule stays where the viewer chose none."""
+    """A valid choice is read as it is; the page's own rule applies where the viewer chose none."""
     said = {"rule": "greatest", "names": ["b", "a", "b"], "value": "mean"}
     assert read_choices(said) == Choices("greatest", frozenset("ab"), "mean")
     assert read_choices({"rule": None, "names": [], "value": None}) == AS_GIVEN
@@ -51,7 +51,7 @@ def test_choices_of_a_browser_are_read() -> None:
     ],
 )
 def test_anything_else_is_not(said: Any) -> None:
-    """What no legend offers changes nothing."""
+    """A choice that no legend offers is ignored."""
     assert read_choices(said) is None
 
 
@@ -66,12 +66,12 @@ def test_anything_else_is_not(said: Any) -> None:
     ],
 )
 def test_an_address_has_a_choice(choices: Choices) -> None:
-    """What is written into the address is what was chosen, whatever is in the names."""
+    """A choice survives being written into an address and read again, with any characters in its names."""
     assert understood(spelled(choices)) == choices
 
 
 def test_an_address_is_bounded() -> None:
-    """Names that an address has no room for, or that have no place in one, are left out of it."""
+    """Names that do not fit into the address, or cannot be encoded in one, are left out."""
     many = Choices("newest", frozenset("é" * (i + 1) for i in range(100)), "mean")
     text = spelled(many, LONGEST_TEXT)
     assert len(quote(text)) <= LONGEST_TEXT
@@ -84,12 +84,12 @@ def test_an_address_is_bounded() -> None:
     "text", ["", "~", "loudest", "greatest~sum", "~" * 500, f"name~~{'x' * 1001}", "a\x00"]
 )
 def test_other_texts_choose_nothing(text: str) -> None:
-    """An address that no legend wrote changes nothing."""
+    """An invalid choice in an address is ignored."""
     assert understood(text) == AS_GIVEN
 
 
 def test_values_keep_their_digits() -> None:
-    """Whole numbers are sent as such, others with all digits that a chart shows, and none as null."""
+    """Integers are sent exactly, other numbers with all digits that a chart shows, and NaN as null."""
     numbers = {"a": Numbers(2.0**53, 0.1, math.nan), "b": Numbers(-0.0, 123456789.123, 1 / 3)}
     assert shown_values(numbers, "newest") == {"a": 2**53, "b": 0}
     assert shown_values(numbers, "greatest") == {"a": 0.1, "b": 123456789.123}
@@ -97,14 +97,14 @@ def test_values_keep_their_digits() -> None:
 
 
 class Viewer:
-    """A tab with one chart of 37 series, three of which have lines of their own."""
+    """A tab with one chart of 37 series, three of which have their own lines."""
 
     def __init__(self) -> None:
         self.tab = Tab(None, None)
         self.run()
 
     def run(self) -> None:
-        """The script runs."""
+        """Run the page's script."""
         rows = view("folded")
         bins_of = bins_for(rows.feed, ("value",), "_subject", LOOK_BACK, 3)
         with self.tab.drawing():
@@ -114,24 +114,24 @@ class Viewer:
 
     @property
     def element(self) -> ChartElement:
-        """What is on the page."""
+        """The chart's element on the page."""
         element = self.tab.placed[self.number].element
         assert isinstance(element, ChartElement)
         return element
 
     def say(self, **choices: Any) -> None:
-        """The viewer chooses in the legend."""
+        """Choose in the legend."""
         self.element.receive({"choices": {"rule": None, "names": [], "value": None, **choices}})
 
     def series(self) -> list[str]:
-        """What is drawn."""
+        """The series with their own lines."""
         self.element.source.update()
         return self.element.source.bins.names[:3]
 
 
 def test_viewers_with_equal_choices_share_what_is_worked_out() -> None:
-    """Each viewer sees what was chosen there, also after a further run of the script; those with the same
-    choice share it, whatever their legends show. What is no choice changes nothing."""
+    """Each viewer sees their own choice, also after another run of the script. Viewers with the same choice
+    of series share its computation, whatever values their legends show. An invalid choice changes nothing."""
     one, two, three = Viewer(), Viewer(), Viewer()
     assert one.element.source is two.element.source is three.element.source
     as_given = one.series()
@@ -152,7 +152,7 @@ def test_viewers_with_equal_choices_share_what_is_worked_out() -> None:
 
 
 def test_values_are_sent_to_those_who_ask() -> None:
-    """Only the viewer whose legend shows means gets them, those of the others included."""
+    """Only a viewer whose legend shows means gets them, for all series including the merged ones."""
     one, two = Viewer(), Viewer()
     one.say(value="mean")
     for viewer in (one, two, one):
@@ -165,7 +165,7 @@ def test_values_are_sent_to_those_who_ask() -> None:
 
 
 def test_the_bins_of_named_series_end_with_their_viewers() -> None:
-    """Names that viewers made up leave nothing behind."""
+    """Bins for names that a viewer no longer chooses are freed."""
     rows = view("folded")
     viewer = Viewer()
     for i in range(30):

@@ -1,4 +1,4 @@
-"""line_chart() in Streamlit's own app testing."""
+"""line_chart() in Streamlit's AppTest."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ SCRIPT = Path(__file__).parent / "chart_app" / "page.py"
 
 
 def opened() -> AppTest:
-    """The page of a viewer whose charts come with the page's elements."""
+    """The page of a viewer whose charts arrive with the page's elements."""
     app = AppTest.from_file(str(SCRIPT), default_timeout=30)
     app.query_params["way"] = "refresh"
     return app.run()
 
 
 def message(app: AppTest) -> Message:
-    """What was sent to the chart."""
+    """The message sent to the chart."""
     return read(next(chart.proto.bytes for chart in app.get("bidi_component") if chart.proto.bytes))
 
 
 def test_first_run_sends_everything_and_the_next_what_changed() -> None:
-    """A new viewer gets all cells and the settings; the next runs send only changes."""
+    """A new viewer gets all cells and the settings; later runs send only changes."""
     app = opened()
     assert not app.exception
     first = message(app)
@@ -44,7 +44,7 @@ def test_first_run_sends_everything_and_the_next_what_changed() -> None:
 
 
 def test_two_viewers_share_the_bins() -> None:
-    """A second viewer gets everything of the same bins."""
+    """A second viewer gets everything from the same bins."""
     first = message(opened())
     epoch = view("few").feed.bins(("value",), "_subject", LOOK_BACK, MOST).epoch
     second = message(opened())
@@ -68,7 +68,8 @@ except LookbackError as error:
 
 
 def test_the_same_chart_twice_is_told_the_way_out() -> None:
-    """A page that draws one chart twice reads what to do, and not Streamlit's words on an internal key."""
+    """A page that draws one chart twice gets an error that says what to do, instead of Streamlit's error
+    about an internal key."""
     (error,) = AppTest.from_string(TWICE, default_timeout=30).run().error
     assert error.value == (
         "This page draws the same chart twice. Give one of them a different key, such as key='second'."

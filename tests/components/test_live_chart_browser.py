@@ -1,4 +1,4 @@
-"""The chart alone in a real Chromium: it grows, keeps what the viewer did, and heals by itself.
+"""The chart alone in a real Chromium: it grows, keeps the viewer's changes, and recovers from faults.
 
 Slow, because charts are watched through several refreshes.
 """
@@ -28,11 +28,11 @@ from tests.running import free_port
 from tests.waiting import until
 
 VIEWER = {"viewport": {"width": 1100, "height": 800}, "timezone_id": "Europe/Berlin"}
-FULL = 3 * 250  # cells of the chart "few" when its minute is full, with some to spare
+FULL = 3 * 250  # fewer than the cells of the chart "few" when its minute is full
 
 
 def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
-    """Draw a zoom box over these shares of the chart's width."""
+    """Draw a zoom box between these shares of the chart's width."""
     box = tab.locator(f"{CHART} .nsewdrag").first.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
@@ -44,7 +44,7 @@ def drag(tab: Page, start: float, end: float, *, release: bool = True) -> None:
 
 
 def test_whole_picture_then_growth(url: str, tab: Page) -> None:
-    """The first picture holds the whole look-back, and refreshes add to it."""
+    """The first message has the whole look-back, and refreshes add to it."""
     opened(tab, url)
     assert tab.locator(CHART).evaluate(COUNT) > FULL
     before = tab.locator(CHART).evaluate(NEWEST)
@@ -52,7 +52,7 @@ def test_whole_picture_then_growth(url: str, tab: Page) -> None:
 
 
 def test_refresh_keeps_the_plot(url: str, tab: Page) -> None:
-    """A refresh changes the lines, and does not build the plot anew."""
+    """A refresh changes the lines without rebuilding the plot."""
     opened(tab, url)
     tab.evaluate(f"document.querySelector('{CHART} .nsewdrag').mark = 1")
     refreshes(tab, 5)
@@ -74,7 +74,7 @@ def test_zoom_survives_refreshes(url: str, tab: Page) -> None:
 
 
 def width(tab: Page) -> float:
-    """How much time the chart shows, in ms."""
+    """The length of the x axis, in ms."""
     start, end = tab.locator(CHART).evaluate(RANGE)
     return float(end - start)
 
@@ -86,7 +86,8 @@ IN_VIEW = """(() => {
 
 
 def test_a_line_is_the_same_without_plotly(url: str, tab: Page) -> None:
-    """A line that got longer is drawn as Plotly draws it, and leaves to Plotly what is beyond its axes."""
+    """A line that has grown is drawn exactly as Plotly draws it; values beyond the axes are left to
+    Plotly."""
     opened(tab, url)
     tab.mouse.move(0, 0)
     script = f"""() => {{
@@ -106,7 +107,7 @@ def test_a_line_is_the_same_without_plotly(url: str, tab: Page) -> None:
 }}"""
     ends: dict[str, Any] = {}
 
-    def extended() -> bool:  # on a busy machine the axis may move by a pixel in between: Plotly draws then
+    def extended() -> bool:  # if the axis moved by a pixel in between, Plotly draws
         ends.update(tab.evaluate(script))
         return bool(ends["extended"])
 
@@ -118,15 +119,15 @@ def test_a_line_is_the_same_without_plotly(url: str, tab: Page) -> None:
 
 
 def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
-    """A zoomed range shows more than it did from afar, also after panning, refreshes and a change of theme; a
-    double click brings back the whole."""
+    """A zoomed range shows more points than before, also after panning, refreshes and a change of theme; a
+    double click returns to the whole."""
     opened(tab, f"{url}/?show=fast")
     tab.emulate_media(color_scheme="light")
     drag(tab, 0.5, 0.6)
     until(lambda: lookback(tab, "chart.finer && chart.finer.step < chart.step"))
     until(
         lambda: int(lookback(tab, IN_VIEW)) > 250
-    )  # of 300 rows in six seconds; 120 ends of 60 bins from afar
+    )  # of 300 rows in six seconds; unzoomed, 60 bins have 120 ends
     zoomed = tab.locator(CHART).evaluate(RANGE)
     refreshes(tab, 3)
     tab.emulate_media(color_scheme="dark")
@@ -144,8 +145,8 @@ def test_zooming_in_brings_finer_bins(url: str, tab: Page) -> None:
 
 
 def test_a_zoomed_line_breaks_at_nulls(url: str, tab: Page) -> None:
-    """A line that is whole from afar, where each bin has values beside its null, breaks at each null in the
-    zoomed range, and no other line does."""
+    """A line without breaks, because each bin has values beside its null, breaks at each null in the zoomed
+    range; no other line does."""
     opened(tab, f"{url}/?show=nulls")
     breaks = "[0, 1].map(i => el.data[i].y.filter(y => y === null).length)"
     assert lookback(tab, breaks) == [0, 0]
@@ -174,8 +175,8 @@ FAULTS = """faults => {
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, seed: int) -> None:
-    """Whatever happens to messages on their way into the chart, in the end it holds what a new tab does. They
-    come with the page's elements here; test_push.py does it to the tab's own websocket."""
+    """Whatever happens to messages on their way to the chart, it ends up with the same content as a new tab.
+    Here they arrive with the page's elements; test_push_browser.py covers the tab's own websocket."""
     url += "/?way=refresh"
     opened(tab, url)
     faults = random.Random(seed).choices(["lose", "delay", "repeat", "none"], k=24)
@@ -194,7 +195,7 @@ def test_lost_repeated_and_late_messages_heal(url: str, tab: Page, seed: int) ->
     oldest, now = max(oldest for _, oldest, _ in held), min(now for *_, now in held)
     assert oldest < now - 100
     for series, cells in new.items():
-        for at in map(str, range(oldest, now - 20)):  # later ones are still to come
+        for at in map(str, range(oldest, now - 20)):  # later bins are not complete yet
             assert healed[series].get(at) == cells.get(at)
 
 
@@ -208,7 +209,7 @@ def test_refresh_does_not_break_a_drag(url: str, tab: Page) -> None:
 
 
 def other_elements(tab: Page, count: int) -> None:
-    """Wait until the chart has stood in `count` other elements than it does now."""
+    """Wait until the chart has moved to another element `count` times."""
     element = f"document.querySelector('{CHART}')?.parentElement"
     for _ in range(count):
         until(lambda: tab.evaluate(f"Boolean(self.stood = {element})"))
@@ -216,8 +217,8 @@ def other_elements(tab: Page, count: int) -> None:
 
 
 def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
-    """A chart for which Streamlit puts up another element goes on as it was: a drag that is under way, the
-    zoom, what is switched off, what is typed into the search, and the focus."""
+    """A chart for which Streamlit creates another element continues as it was: a drag under way, the zoom,
+    hidden series, the text in the search, and the focus."""
     opened(tab, f"{url}/?show=many&moves=1")
     search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
     other_elements(tab, 1)
@@ -242,7 +243,7 @@ def test_another_element_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
 
 
 def test_hidden_series_stay_hidden(url: str, tab: Page) -> None:
-    """A series that was switched off in the legend stays off while others grow."""
+    """A series that was hidden in the legend stays hidden while others grow."""
     opened(tab, url)
     key = tab.locator(".lb-legend button").first
     key.click()
@@ -254,7 +255,7 @@ def test_hidden_series_stay_hidden(url: str, tab: Page) -> None:
 
 
 def test_one_series_alone(url: str, tab: Page) -> None:
-    """A double click in the legend leaves one series, another brings all back."""
+    """A double click in the legend leaves one series; another double click shows all again."""
     opened(tab, url)
     hidden = "el => el._fullData.map(trace => trace.visible)"
     tab.locator(".lb-legend button").nth(1).dblclick()
@@ -264,8 +265,8 @@ def test_one_series_alone(url: str, tab: Page) -> None:
 
 
 def test_a_series_whose_rows_have_left_is_gone_from_the_legend(url: str, tab: Page) -> None:
-    """When the last row of a series has left the look-back, the legend has no key of it, and the others keep
-    theirs, with their colours."""
+    """When the last row of a series has left the look-back, the legend drops its key; the other keys stay,
+    with their colours."""
     opened(tab, f"{url}/?show=leaving")
     keys = tab.locator(".lb-keys button")
     expect(keys).to_have_text(["goes", "stays", "too"])
@@ -276,8 +277,8 @@ def test_a_series_whose_rows_have_left_is_gone_from_the_legend(url: str, tab: Pa
 
 
 def test_legend_is_searched(url: str, tab: Page) -> None:
-    """Among many series those found stay in the legend while refreshes come; Enter draws only them, and Enter
-    again all; few series need no search."""
+    """Among many series, only the found ones stay in the legend, also through refreshes. Enter draws only
+    them, and Enter again draws all. A chart with few series has no search."""
     opened(tab, url)
     expect(tab.locator(".lb-search")).to_be_hidden()
     opened(tab, f"{url}/?show=many")
@@ -305,7 +306,7 @@ def test_legend_is_searched(url: str, tab: Page) -> None:
 
 
 def test_the_rest_is_one_band(url: str, tab: Page) -> None:
-    """What is folded is a band below the lines, last in the legend, and stays off once it is switched off."""
+    """The merged series are a band below the lines, last in the legend, and stay hidden once hidden."""
     opened(tab, f"{url}/?show=folded")
     bands = "el => el._fullData.map(trace => [trace.name, trace.fill, trace.visible])"
     shown = tab.locator(CHART).evaluate(bands)
@@ -320,7 +321,7 @@ def test_the_rest_is_one_band(url: str, tab: Page) -> None:
 
 
 def test_axis_shows_the_viewers_clock(url: str, tab: Page) -> None:
-    """What the axis says of now is what the viewer's clock says, also outside of UTC."""
+    """The end of the axis is the viewer's local time, also outside of UTC."""
     opened(tab, url)
     end = datetime.fromisoformat(tab.locator(CHART).evaluate("el => el._fullLayout.xaxis.range[1]"))
     there = datetime.now(ZoneInfo("Europe/Berlin")).replace(tzinfo=None)
@@ -337,7 +338,7 @@ def test_picture_downloads(url: str, tab: Page) -> None:
 
 
 def test_reload_shows_everything(url: str, tab: Page) -> None:
-    """After a reload the whole picture is there again."""
+    """After a reload the chart has the whole look-back again."""
     opened(tab, url)
     refreshes(tab, 2)
     opened(tab, url)
@@ -345,7 +346,7 @@ def test_reload_shows_everything(url: str, tab: Page) -> None:
 
 
 def test_other_page_and_back_shows_everything(url: str, tab: Page) -> None:
-    """A viewer who comes back from another page sees the whole picture, at once."""
+    """A viewer who returns from another page sees the whole look-back at once."""
     opened(tab, url)
     refreshes(tab, 2)
     tab.get_by_role("link", name="Nothing").click()
@@ -354,12 +355,12 @@ def test_other_page_and_back_shows_everything(url: str, tab: Page) -> None:
     expect(tab.locator(CHART)).to_be_visible(timeout=30_000)
     until(lambda: tab.locator(CHART).evaluate(COUNT) > FULL)
     asked = tab.locator(CHART).evaluate("el => el.parentElement.lookback.asked")
-    assert asked is None or asked < 0  # -Infinity: nothing had to be asked for
+    assert asked is None or asked < 0  # -Infinity: nothing had to be requested
 
 
 def test_other_page_and_back_keeps_what_the_viewer_did(url: str, tab: Page) -> None:
-    """A viewer who comes back when the chart itself is long gone finds the zoom, what is switched off and the
-    text of the search."""
+    """A viewer who returns after the chart itself was removed finds the zoom, the hidden series and the text
+    of the search."""
     opened(tab, f"{url}/?show=many")
     search, keys = tab.locator(".lb-search"), tab.locator(".lb-keys button:visible")
     drag(tab, 0.3, 0.6)
@@ -381,7 +382,7 @@ def test_other_page_and_back_keeps_what_the_viewer_did(url: str, tab: Page) -> N
 
 
 def test_gap_heals(url: str, tab: Page) -> None:
-    """A chart that holds less than a refresh builds on asks, and gets everything."""
+    """If a message builds on one that the chart does not hold, the chart requests everything anew."""
     opened(tab, f"{url}/?way=refresh")
     tab.evaluate(
         f"""() => {{
@@ -394,7 +395,7 @@ def test_gap_heals(url: str, tab: Page) -> None:
 
 
 def test_zoomed_while_the_websocket_is_down(url: str, tab: Page) -> None:
-    """A range that was chosen meanwhile has its finer bins once the websocket is back."""
+    """A range zoomed while the websocket is down gets its finer bins once the websocket is back."""
     opened(tab, f"{url}/?show=fast")
     tab.evaluate(CHANNEL.format("channel.connect = () => {}, channel.leave()"))
     drag(tab, 0.8, 0.95)
@@ -405,13 +406,13 @@ def test_zoomed_while_the_websocket_is_down(url: str, tab: Page) -> None:
 
 @pytest.mark.parametrize("more", ["", "&slow=1"])
 def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path, more: str) -> None:
-    """When the server goes and comes back, an open chart goes on, with its zoom and its finer bins. Also
-    where the tab's websocket is open before the script has come to the chart."""
+    """After a restart of the server, an open chart continues with its zoom and its finer bins, also if the
+    tab's websocket opens before the script has reached the chart."""
     port, context = free_port(), browser.new_context(viewport={"width": 1100, "height": 800})
     tab = context.new_page()
     with chart_app(tmp_path / "first", port=port) as url:
         opened(tab, f"{url}/?show=fast{more}")
-        drag(tab, 0.8, 0.95)  # so that the look-back still has it when the second server is there
+        drag(tab, 0.8, 0.95)  # recent enough to be in the second server's look-back
         until(lambda: lookback(tab, "chart.finer !== null"))
         zoomed = tab.locator(CHART).evaluate(RANGE)
         lookback(tab, "chart.series.before = true")
@@ -423,7 +424,7 @@ def test_a_restart_of_the_server_heals(browser: Browser, tmp_path: Path, more: s
 
 
 def test_markup_in_names_is_text(url: str, tab: Page) -> None:
-    """Names, titles and units that look like HTML are shown as they are, in legend and hover."""
+    """Names, titles and units that look like HTML are plain text in legend and hover."""
     opened(tab, url)
     expect(tab.get_by_text("Chart <i>few</i>")).to_be_visible()
     assert "<b>bold</b> & <img src=x onerror=alert(1)>" in tab.locator(".lb-legend").inner_text()
@@ -441,7 +442,7 @@ def test_below_a_base_path(browser: Browser, tab: Page, tmp_path: Path) -> None:
 
 
 def test_files_are_fetched_once(url: str, browser: Browser) -> None:
-    """The chart's files are named by their content, so that a browser keeps them for good."""
+    """The chart's files have their content's hash in the URL, so a browser can cache them for good."""
     context = browser.new_context()
     tab = context.new_page()
     seen: list[tuple[str, str]] = []
@@ -456,7 +457,7 @@ def test_files_are_fetched_once(url: str, browser: Browser) -> None:
 
 
 def test_narrow(url: str, browser: Browser) -> None:
-    """At 360 pixels the chart with many series fits its width and keeps room for the lines."""
+    """At 360 pixels, a chart with many series fits the width and keeps enough room for its lines."""
     context = browser.new_context(viewport={"width": 360, "height": 800})
     tab = context.new_page()
     opened(tab, f"{url}/?show=many")

@@ -1,4 +1,4 @@
-"""What draws rows of a stream draws those of a result too, with the numbers of pandas."""
+"""Elements that draw rows of a stream draw rows of a result too, with correct numbers."""
 
 import json
 import time
@@ -35,7 +35,7 @@ TOTALS = "SELECT count(*) AS number, sum(n) AS total FROM s"
 
 
 class Asked:
-    """Results over the stream S, whose rows have their own times and come when the test says so."""
+    """Results over the stream S, whose rows have their own times and are published by the test."""
 
     def __init__(self, server: NatsServer, client: Client, results: Results) -> None:
         self._server, self._results = server, results
@@ -62,7 +62,7 @@ class Asked:
 
 @pytest.fixture
 def asked(server: NatsServer, client: Client) -> Iterator[Asked]:
-    """Results that end with the test."""
+    """Results that are closed after the test."""
     results = Results()
     yield Asked(server, client, results)
     results.close()
@@ -80,7 +80,7 @@ def wait_for(result: Result, column: str, values: Sequence[float]) -> Snapshot:
 
 
 def test_points(asked: Asked) -> None:
-    """A scatter chart has the points of the result, and those of the next one."""
+    """A scatter chart has the points of the result, and is updated with the next result."""
     asked.say(("a", 30, 1), ("b", 20, 2))
     result = asked.sql(DOUBLED)
     wait_for(result, "n", [1, 2])
@@ -88,14 +88,14 @@ def test_points(asked: Asked) -> None:
     content = source.look()
     assert (content["x"], content["y"]) == ([1, 2], [2, 4])
     assert [group[1] for group in content["groups"]] == ["a", "b"]
-    asked.say(("b", 25, 5))  # a late one: the rows before it stay, those behind it do not
+    asked.say(("b", 25, 5))  # a late row: rows before it keep their place, rows after it do not
     wait_for(result, "n", [1, 5, 2])
     content = source.look()
     assert (content["x"][-3:], content["y"][-3:]) == ([1, 5, 2], [2, 10, 4])
 
 
 def test_a_metric_by_the_times_of_the_rows(asked: Asked) -> None:
-    """`over` and `change` go by the times that the result has, whenever the rows came."""
+    """`over` and `change` use the times in the result, whenever its rows arrived."""
     asked.say(("a", 200, 1), ("a", 100, 10), ("a", 40, 20), ("b", 10, 30))
     result = asked.sql(DOUBLED)
     rows = wait_for(result, "n", [1, 10, 20, 30])
@@ -112,7 +112,8 @@ def test_a_metric_by_the_times_of_the_rows(asked: Asked) -> None:
 
 
 def test_a_metric_of_totals(asked: Asked) -> None:
-    """Totals have no times: what they were is what was seen, and their course begins with the first look."""
+    """Totals have no times, so a metric only has past values it has seen, and its course begins with the
+    first update."""
     asked.say(("a", 30, 1), ("b", 20, 2))
     result = asked.sql(TOTALS)
     rows = wait_for(result, "total", [3])
@@ -136,7 +137,7 @@ def test_a_metric_of_totals(asked: Asked) -> None:
 
 
 def test_what_needs_times_says_so(asked: Asked) -> None:
-    """A chart over time of totals is an error that says how to get times."""
+    """A chart over time of totals is an error that names the missing times."""
     asked.say(("a", 30, 1))
     result = asked.sql(TOTALS)
     wait_for(result, "total", [1])
@@ -150,7 +151,8 @@ def test_what_needs_times_says_so(asked: Asked) -> None:
 
 
 def test_crossings(asked: Asked) -> None:
-    """Alerts of a result begin, end and peak at the times of its rows, and follow the next ones."""
+    """Alerts of a result begin, end and peak at the times of its rows, and are updated with the next
+    result."""
     asked.say(("a", 60, 1), ("a", 50, 9), ("a", 40, 7), ("a", 30, 2), ("b", 20, 3))
     result = asked.sql(DOUBLED)
     wait_for(result, "n", [1, 9, 7, 2, 3])
@@ -170,7 +172,7 @@ def test_crossings(asked: Asked) -> None:
 
 
 def test_means_of_periods(asked: Asked) -> None:
-    """The means of this period and the one before are those of the result's rows."""
+    """The means of the current period and of the one before are computed from the result's rows."""
     hour = pd.Timedelta("PT2M")
     starts = period_starts(hour, 1, asked.now, "UTC")
     ago = (asked.now - starts[1]) / SECOND

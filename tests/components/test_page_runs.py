@@ -1,4 +1,5 @@
-"""Slow runs of a page: counted, and one event each time the page becomes slow or fast again."""
+"""Slow runs of a page: each is counted, and there is one event each time the page becomes slow or fast
+again."""
 
 import logging
 import threading
@@ -19,13 +20,13 @@ def own_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def whats(page: str) -> list[str]:
-    """The events of a page in short."""
+    """The kinds of the page's events."""
     return [event.what for event in page_events([page]).get(page, ())]
 
 
 def test_slow_and_fast_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Fifty slow runs are one event and one line of the log; a fast run among them is none. Fast again is the
-    other event, with their number and the longest."""
+    """Fifty slow runs make one event and one log line, even with fast runs between them. The page becoming
+    fast again is a second event, with the number of slow runs and the longest."""
     with caplog.at_level(logging.INFO, logger="nats_client"):
         for _ in range(49):
             note_run("p", Spent(page_runs.SLOW + 1))
@@ -43,7 +44,7 @@ def test_slow_and_fast_again(monkeypatch: pytest.MonkeyPatch, caplog: pytest.Log
 
 
 def test_viewers_at_once_make_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many viewers whose runs become slow and fast at the same moment, one notes it."""
+    """If the runs of many viewers become slow or fast at the same moment, there is one event."""
     monkeypatch.setattr(page_runs, "CALM", 0.0)
     for seconds in (page_runs.SLOW + 1, 0.0):
         ready = threading.Barrier(8)
@@ -62,8 +63,8 @@ def test_viewers_at_once_make_one_event(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_reason_names_what_took_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event says how long the run took and where: in which component, without those that it calls, and in
-    the page's own code; and how much of it was computing."""
+    """The event has the time of the run and where it was spent: in each component, without the components it
+    calls, and in the page's own code. It also has how much of it was computing."""
 
     @timed
     def inner_chart() -> None:
@@ -88,7 +89,8 @@ def test_the_reason_names_what_took_the_time(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_time_is_counted_once() -> None:
-    """What a component takes and what it calls add up to the whole, however they are nested and end."""
+    """The times of components and of the components they call add up to the whole, however they are nested
+    and however they end."""
 
     @timed
     def inner() -> None:
@@ -112,14 +114,14 @@ def test_time_is_counted_once() -> None:
 
 
 def test_wait_for_the_first_rows_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one wait of a viewer's first read for the replay makes no page slow."""
+    """Waiting once for the replay, at a viewer's first read, does not make a page slow."""
     spent = Spent(page_runs.SLOW + 1, parts={"wait_once": 1.5, "live": 0.1})
     note_run("p", spent)
     assert whats("p") == []
 
 
 def test_a_run_that_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that ends by an exception counts if it was slow until then, and only then."""
+    """A run that ends with an exception counts if it was slow until then, and otherwise not."""
     for slow, events in ((60.0, []), (0.0, ["slow"])):
         monkeypatch.setattr(page_runs, "SLOW", slow)
         with pytest.raises(LookupError), page_run("p"):
@@ -128,7 +130,7 @@ def test_a_run_that_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_the_pages_asked_for() -> None:
-    """Nobody gets the events of another page than those named."""
+    """page_events() returns only the events of the named pages."""
     for page in ("mine", "secret"):
         note_run(page, Spent(page_runs.SLOW + 1))
     assert list(page_events(["mine", "none"])) == ["mine"]

@@ -1,4 +1,5 @@
-"""The tab's own websocket in a real Chromium: whatever happens to it, the chart ends up as a new tab's.
+"""The tab's own websocket in a real Chromium: after any fault, the chart has the same content as a new
+tab's.
 
 Slow, because faults happen to many frames by chance, and dead connections are noticed after seconds.
 """
@@ -18,11 +19,11 @@ STEP = "chart.step"
 
 
 class Faults:
-    """Stands between a tab and the app, on the websockets that the tab opens."""
+    """A proxy for the websockets of a tab that causes faults."""
 
     def __init__(self, tab: Page, *, seed: int = 0) -> None:
         self.kinds: list[str] = []
-        """What may happen to a frame from the app."""
+        """The faults, of which each frame from the app gets one at random; "mute" stops both directions."""
         self.opened = 0
         self.happened: dict[str, int] = {}
         self.refuses = False
@@ -62,13 +63,14 @@ class Faults:
 
 
 def frames(tab: Page, count: int, seconds: float = 30) -> None:
-    """Wait for `count` further frames to be drawn."""
+    """Wait for about `count` further frames, by the chart's time."""
     before = lookback(tab, "chart.now")
     until(lambda: lookback(tab, f"chart.frame !== null && chart.shownAt > {before} + {count * 200}"), seconds)
 
 
 def assert_same(tabs: list[Page]) -> None:
-    """All tabs hold the same cells, but for the oldest second and what came after one of them was asked."""
+    """All tabs hold the same cells, except for the oldest second and for cells newer than the earliest
+    read."""
     newest = "Math.max(...chart.series.flatMap(series => [...series.cells.keys()]))"
     asked = f"[{CELLS}, Math.ceil((chart.now - chart.config.window) / {STEP}), {newest}]"
     held = [lookback(tab, asked) for tab in tabs]
@@ -89,8 +91,8 @@ def assert_same(tabs: list[Page]) -> None:
 
 
 def test_faults_heal(url: str, context: BrowserContext) -> None:
-    """Frames that are lost, late, doubled or in another order, and connections that are cut, leave no trace,
-    and none in a second viewer's tab."""
+    """After lost, late, repeated and reordered frames and cut connections, the tab has the same content as a
+    fresh tab, and so does a second viewer's tab."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     tab, other = context.new_page(), context.new_page()
@@ -111,7 +113,7 @@ def test_faults_heal(url: str, context: BrowserContext) -> None:
 
 
 def test_a_socket_that_dies_without_a_word(url: str, context: BrowserContext) -> None:
-    """A connection over which nothing comes any more is given up for another one."""
+    """A connection over which nothing arrives any more is replaced by a new one."""
     tab = context.new_page()
     faults = Faults(tab)
     opened(tab, url)
@@ -126,8 +128,8 @@ def test_a_socket_that_dies_without_a_word(url: str, context: BrowserContext) ->
 
 
 def test_a_stopped_script_is_caught_up_with(url: str, context: BrowserContext) -> None:
-    """A browser whose script stands still, as in a laptop that sleeps, gets the newest state afterwards and
-    not each frame in between."""
+    """A browser whose script is suspended, as on a sleeping laptop, then gets the newest state, not each
+    frame in between."""
     tab = context.new_page()
     opened(tab, url)
     frames(tab, 5)
@@ -141,7 +143,7 @@ def test_a_stopped_script_is_caught_up_with(url: str, context: BrowserContext) -
 
 
 def test_other_page_and_back(url: str, context: BrowserContext) -> None:
-    """One websocket serves all pages of a tab, and charts that have left the page get nothing."""
+    """One websocket serves all pages of a tab, and charts that have left the page receive nothing."""
     tab = context.new_page()
     faults = Faults(tab)
     opened(tab, f"{url}/?show=few,many")
@@ -151,7 +153,7 @@ def test_other_page_and_back(url: str, context: BrowserContext) -> None:
     time.sleep(1)
     counted = dict(faults.happened)
     time.sleep(3)
-    assert sum(faults.happened.values()) - sum(counted.values()) <= 2  # signs of life
+    assert sum(faults.happened.values()) - sum(counted.values()) <= 2  # keep-alives
     tab.get_by_role("link", name="Charts").click()
     tab.locator(".js-plotly-plot").first.wait_for()
     until(lambda: lookback(tab, "chart.series.length > 0"))
@@ -160,7 +162,7 @@ def test_other_page_and_back(url: str, context: BrowserContext) -> None:
 
 
 def test_the_log_has_no_fault(tmp_path: Path, context: BrowserContext) -> None:
-    """Tabs that come and go leave nothing in the app's log."""
+    """Tabs that open and close leave no errors in the app's log."""
     log = tmp_path / "log"
     with chart_app(log) as url:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The points of a scatter chart, against pandas and a real nats-server."""
+"""The points of a scatter chart, checked against pandas with a real nats-server."""
 
 import json
 import random
@@ -17,17 +17,17 @@ from tests.waiting import until
 
 
 class Browser:
-    """What a browser holds, kept current by messages, as static/live_scatter.js does."""
+    """The content that a browser holds, updated by messages as in static/live_scatter.js."""
 
     def __init__(self, source: _PointsSource) -> None:
         self.source = source
         self.held: Mapping[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.points = 0
-        """How many points came, in all messages."""
+        """The number of points received, in all messages."""
 
     def take(self) -> None:
-        """Take the next message, if there is one."""
+        """Apply the next message, if there is one."""
         found = self.source.step(self.held)
         if found is None:
             return
@@ -43,14 +43,14 @@ class Browser:
 
     @property
     def rows(self) -> list[tuple[float, float, str | None]]:
-        """Its points, with the names of their groups."""
+        """The browser's points, with the names of their groups."""
         names = {group[0]: group[1] for group in self.content["groups"] if group}
         of = [names.get(code) for code in self.content["of"]]
         return list(zip(self.content["x"], self.content["y"], of, strict=True))
 
 
 def expected(view: View, coloured: set[str]) -> list[tuple[float, float, str | None]]:
-    """The points by pandas."""
+    """The same points, computed by pandas."""
     rows = view.again().frame(["x", "y", "by"]).dropna(subset=["x", "y"])
     rows = rows[(rows["x"].abs() < 3e38) & (rows["y"].abs() < 3e38)].tail(MOST)
     return [
@@ -60,7 +60,7 @@ def expected(view: View, coloured: set[str]) -> list[tuple[float, float, str | N
 
 
 def view_of(client: Client) -> View:
-    """The rows of the stream S."""
+    """A view of the stream S."""
     feed = client.feed("S", "s.>", look_back="PT10M")
     assert feed.wait(20)
     now, look_back = feed.now(), pd.Timedelta("10min")
@@ -79,8 +79,8 @@ def row(chance: random.Random, groups: int) -> bytes:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_points_equal_pandas(server: NatsServer, client: Client, seed: int) -> None:
-    """After any number of updates a browser holds the points that pandas finds, and the groups with a colour
-    are among the largest; one that comes later holds the same; no point came twice."""
+    """After any number of updates, a browser holds the points that pandas selects, and the coloured groups
+    are among the largest. A browser that joins later holds the same, and no point is sent twice."""
     chance = random.Random(seed)
     server.publish("s.a", b'{"x": 1, "y": 2, "by": "g0"}')
     view = view_of(client)
@@ -109,8 +109,8 @@ def test_points_equal_pandas(server: NatsServer, client: Client, seed: int) -> N
 
 
 def test_points_are_bounded(server: NatsServer, client: Client) -> None:
-    """Only the newest points are kept, however far behind a browser is; older ones leave with a count, and
-    after a purge all."""
+    """Only the newest MOST points are kept, however far behind a browser is. After a purge, only new points
+    remain."""
     first, second = ([b'{"x": %d, "y": 1, "by": "a"}' % i for i in range(n)] for n in (MOST - 3, 2 * MOST))
     server.publish("s.a", *first)
     view = view_of(client)
@@ -138,7 +138,7 @@ def test_points_are_bounded(server: NatsServer, client: Client) -> None:
 
 
 def test_one_message_for_all(server: NatsServer, client: Client) -> None:
-    """Browsers that hold the same get the same bytes, encoded once, and without a new row none."""
+    """Browsers with the same content get the same bytes, encoded once; without a new row they get none."""
     server.publish("s.a", b'{"x": 1, "y": 2, "by": "a"}')
     view = view_of(client)
     source = _PointsSource(view, "x", "y", "by")
@@ -160,7 +160,7 @@ def test_one_message_for_all(server: NatsServer, client: Client) -> None:
 
 
 def test_a_group_keeps_its_colour(server: NatsServer, client: Client) -> None:
-    """A group keeps its place while no other is more than twice as large, whatever else comes and goes."""
+    """A group keeps its colour until another group is more than twice as large."""
     for i in range(GROUPS):
         server.publish("s.a", *[b'{"x": 1, "y": 1, "by": "g%d"}' % i] * 10)
     view = view_of(client)

@@ -1,4 +1,4 @@
-"""What viewers share of a live element: one of them cannot stop the others."""
+"""The source that viewers of a live element share: one viewer cannot stop the others."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from components.push.source import LONG, Source
 
 
 class Counter(Source):
-    """Counts its updates; changes on request."""
+    """A source that counts its updates; the test reports changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,28 +24,28 @@ class Counter(Source):
         self.changed: Callable[[], None] = lambda: None
 
     def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Keep it, for the test."""
+        """Keep the callback for the test."""
         self.changed = changed
         return lambda: None
 
     def update(self) -> None:
-        """Count."""
+        """Count the call."""
         self.updates += 1
 
     def rest(self) -> None:
-        """Count."""
+        """Count the call."""
         self.rests += 1
 
 
 class Heavy(Counter):
-    """Its updates take long, and all but the first do not end before they are let go."""
+    """A source with slow updates; all but the first block until `free` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.free = threading.Event()
 
     def update(self) -> None:
-        """Compute; then wait."""
+        """Compute for a while, then block."""
         start = time.thread_time()
         while time.thread_time() - start < 2 * LONG:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 1000)
@@ -55,12 +55,13 @@ class Heavy(Counter):
 
 
 def fails() -> None:
-    """A viewer whose page has a fault."""
+    """Raise, as a viewer whose page has a fault."""
     raise ValueError("broken")
 
 
 def test_one_viewer_who_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    """Each update wakes all others, also those after the one that fails; the log says it once."""
+    """Each update wakes all other viewers, including those after a viewer whose callback raises; the error is
+    logged once."""
 
     async def look() -> None:
         source, woken = Counter(), asyncio.Event()
@@ -79,8 +80,8 @@ def test_one_viewer_who_fails_stops_no_other(caplog: pytest.LogCaptureFixture) -
 
 
 def test_many_heavy_sources_of_one_viewer_stop_no_other() -> None:
-    """While twenty sources of one viewer's page are busy without end, another viewer's goes on, and
-    a third viewer's new one begins."""
+    """While twenty sources of one viewer's page are permanently busy, another viewer's source is still
+    updated, and so is a third viewer's new one."""
 
     async def look() -> None:
         heavy = [Heavy() for _ in range(20)]
@@ -90,7 +91,7 @@ def test_many_heavy_sources_of_one_viewer_stop_no_other() -> None:
         await asyncio.wait_for(asyncio.gather(*(done.wait() for done in first)), 60)
         for source in heavy:
             source.changed()
-        await asyncio.sleep(1)  # now as many of them as may are at it
+        await asyncio.sleep(1)  # until as many as permitted are running
         try:
             for who in ("other", "third"):
                 light, woken = Counter(), asyncio.Event()
@@ -109,7 +110,7 @@ def test_many_heavy_sources_of_one_viewer_stop_no_other() -> None:
 
 
 def test_an_update_that_outlives_its_viewers_leaves_nothing() -> None:
-    """Where the last viewer leaves during an update, what that brought is released afterwards too."""
+    """If the last viewer leaves during an update, the data of that update is released afterwards too."""
 
     async def look() -> Counter:
         source, left = Counter(), asyncio.Event()
@@ -123,7 +124,7 @@ def test_an_update_that_outlives_its_viewers_leaves_nothing() -> None:
         await asyncio.sleep(0.1)
         return source
 
-    assert asyncio.run(look()).rests >= 2  # when the viewer left, and when the update was over
+    assert asyncio.run(look()).rests >= 2  # once when the viewer left, once after the update
 
 
 @pytest.mark.parametrize(
@@ -131,5 +132,5 @@ def test_an_update_that_outlives_its_viewers_leaves_nothing() -> None:
     [[0, 10**400], [-(10**400), 0], [0, float("nan")], [float("inf"), 1], ["a", 1], [1], None, {}, [5, 1]],
 )
 def test_a_range_that_is_none(chosen: object) -> None:
-    """What a browser says of its zoom is untrusted."""
+    """An invalid zoom range from a browser is treated as no zoom."""
     assert zoomed(chosen, pd.Timedelta("PT1M"), 10**18) is None

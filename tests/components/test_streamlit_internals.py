@@ -1,4 +1,4 @@
-"""A Streamlit or uvicorn that is not the one that the app is made for: refused, or done without.
+"""An unexpected version of Streamlit or uvicorn: the app refuses to start, or works without the feature.
 
 Slow, because each test starts a Python that imports Streamlit.
 """
@@ -24,7 +24,7 @@ class Protocol:
 print(internals.asked_page(), internals.has_gone_back(), internals.is_started_by_streamlit())
 print(internals.on_sent(Protocol().send, print))
 """
-# Package, file, what is replaced in it, by what, and what is reported
+# Package, file, pattern to replace, replacement, and the expected report
 NEEDED = {
     "reads cookies otherwise": (
         "streamlit",
@@ -97,7 +97,7 @@ MISSED = {
 
 
 def ran(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The launcher, loaded with the packages in `folder` before those that are installed."""
+    """Run the launcher with the packages in `folder` in front of the installed ones."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=ROOT,
@@ -109,7 +109,7 @@ def ran(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_installed_is_as_it_should_be(tmp_path: Path) -> None:
-    """With the versions that are pinned nothing is reported."""
+    """With the pinned versions nothing is reported."""
     done = ran(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "None False False\nFalse\n"
@@ -118,7 +118,7 @@ def test_what_is_installed_is_as_it_should_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", NEEDED)
 def test_the_app_does_not_start(tmp_path: Path, change: str) -> None:
-    """Where it could not be known who is signed in, the app does not start, and says what to do."""
+    """If the app could not know who is signed in, it does not start, and says what to install."""
     *where, expected = NEEDED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode != 0
@@ -130,7 +130,7 @@ def test_the_app_does_not_start(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.parametrize("change", MISSED)
 def test_the_app_goes_without(tmp_path: Path, change: str) -> None:
-    """What is only faster or nicer is gone without, and reported once."""
+    """If only a convenience or an optimization is affected, the app runs without it and reports that once."""
     *where, expected = MISSED[change]
     done = ran(altered(tmp_path, *where))
     assert done.returncode == 0, done.stderr

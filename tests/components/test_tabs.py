@@ -1,4 +1,4 @@
-"""The elements on the page of one tab."""
+"""The elements on a tab's page."""
 
 import asyncio
 import contextlib
@@ -18,24 +18,24 @@ from nats_client import LookbackError
 
 
 class Nothing(Element):
-    """An element that has nothing to say."""
+    """An element without content."""
 
     def __init__(self) -> None:
         pass
 
     def next(self, held: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def fill(tab: Tab, page: str, count: int) -> list[Placed]:
-    """Draw a page with this many elements."""
+    """Draw a page with `count` elements."""
     with tab.drawing():
         return [tab.place(f"{page} {number}", Nothing) for number in range(count)]
 
 
 def test_a_page_has_so_many_elements_and_no_more() -> None:
-    """A page of the greatest size can follow another one; one more is refused with a sentence, and the
-    elements before it stay."""
+    """A page may have MOST_ELEMENTS elements, also after another page of that size. One more is refused in a
+    sentence, and the tab works on."""
     tab = Tab(None, None)
     for page in ("first", "second", "first"):
         assert len(fill(tab, page, MOST_ELEMENTS)) == len(tab.placed) == MOST_ELEMENTS
@@ -46,11 +46,10 @@ def test_a_page_has_so_many_elements_and_no_more() -> None:
 
 
 def test_tabs_of_a_sign_in_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator sets how many tabs a sign-in may have; one person's keep nobody else out, and without
-    sign-in there is no limit."""
+    """A setting limits the tabs of each sign-in separately; without sign-in there is no limit."""
 
     async def silent(*_: Any) -> Any:
-        """Neither sends nor receives."""
+        """Neither send nor receive."""
 
     async def main() -> None:
         socket = WebSocket({"type": "websocket"}, silent, silent)
@@ -64,7 +63,8 @@ def test_tabs_of_a_sign_in_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_elements_keep_their_numbers() -> None:
-    """An element that comes back has the number that it had, and what the browser held of it is forgotten."""
+    """An element that returns has the same number as before, and the tab no longer assumes that the browser
+    holds its content."""
     tab = Tab(None, None)
     first, second = fill(tab, "page", 2)
     first.states.append((1, "held"))
@@ -77,7 +77,8 @@ def test_elements_keep_their_numbers() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
-    """What a broken run did not come to stays; what it placed is sent to the tab's websocket."""
+    """Elements that a broken run did not reach stay on the page; the elements it placed are announced to the
+    tab's websocket."""
     tab = Tab(None, None)
     fill(tab, "page", 3)
     counts: list[int] = []
@@ -95,8 +96,8 @@ def test_a_run_that_breaks_off_takes_nothing_away(fails: bool) -> None:
 
 @pytest.mark.parametrize("breaks_off", [True, False])
 def test_two_runs_of_one_tab(breaks_off: bool) -> None:
-    """Streamlit begins a run while the one before is still in its page's code. Whichever way the older one
-    ends, and whenever it does, the tab has what the newer one placed, and nothing else."""
+    """Streamlit may start a run while the one before is still in its page's code. However and whenever the
+    older run ends, the tab has exactly the elements of the newer one."""
     for ends_after in range(4):
         tab = Tab(None, None)
         fill(tab, "before", 2)
@@ -111,7 +112,7 @@ def test_two_runs_of_one_tab(breaks_off: bool) -> None:
 
 @pytest.mark.parametrize("breaks_off", [True, False])
 def test_the_older_run_ends_last(breaks_off: bool) -> None:
-    """Also if it ends only after the newer one has drawn all of the page."""
+    """The same holds if the older run ends only after the newer one has drawn the whole page."""
     tab = Tab(None, None)
     older = Older(tab, breaks_off)
     drawn = fill(tab, "page", 4)
@@ -120,7 +121,7 @@ def test_the_older_run_ends_last(breaks_off: bool) -> None:
 
 
 def test_two_runs_place_new_elements_at_once() -> None:
-    """Each element has a number of its own, the same in both runs, and is made for the tab once."""
+    """Two concurrent runs get the same number for the same element, and each element is created once."""
     tab = Tab(None, None)
     together = threading.Barrier(2)
 
@@ -137,7 +138,7 @@ def test_two_runs_place_new_elements_at_once() -> None:
 
 @contextlib.contextmanager
 def often_interrupted() -> Iterator[None]:
-    """Python changes threads thousands of times as often."""
+    """Make Python switch threads thousands of times as often within the block."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -147,7 +148,7 @@ def often_interrupted() -> Iterator[None]:
 
 
 class Older:
-    """A run that has begun, and is in the code of its page. It ends when it is asked to."""
+    """A run that is within its page's code until end() is called."""
 
     def __init__(self, tab: Tab, breaks_off: bool) -> None:
         begun, self._may_end = threading.Event(), threading.Event()
@@ -166,14 +167,14 @@ class Older:
         assert begun.wait(30)
 
     def end(self) -> None:
-        """End, and wait for it."""
+        """End the run, and wait for it."""
         self._may_end.set()
         self._run.result(30)
         self._runs.shutdown()
 
 
 class Notified:
-    """A tab's websocket that records that it was notified."""
+    """A tab's websocket that passes on each notification."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed

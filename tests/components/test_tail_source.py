@@ -1,4 +1,4 @@
-"""What tail() sends, against pandas and a real nats-server."""
+"""The content that tail() sends, checked against pandas with a real nats-server."""
 
 import json
 import random
@@ -20,17 +20,17 @@ Entry = list[Any]
 
 
 class Browser:
-    """What a browser holds, as static/live_tail.js does."""
+    """The content that a browser holds, as in static/live_tail.js."""
 
     def __init__(self, source: _TailSource) -> None:
         self.source = source
         self.held: Mapping[str, Any] | None = None
         self.content: dict[str, Any] = {}
         self.sent: list[str] = []
-        """The names of the lines that came, in all messages."""
+        """The names of the lines received, in all messages."""
 
     def take(self) -> dict[str, Any]:
-        """Let the source look, and take the next message."""
+        """Update the source, and apply the next message; return it."""
         self.source.update()
         found = self.source.step(self.held)
         if found is None:
@@ -47,25 +47,25 @@ class Browser:
 
     @property
     def lines(self) -> list[Entry]:
-        """Its lines in order."""
+        """The browser's lines, in order."""
         return [self.content[name] for name in sorted(self.content) if name[0] == "l"]
 
 
 def view_of(client: Client, subject: str = "s.>", time: str | None = None) -> View:
-    """Rows of the stream S."""
+    """A view of the stream S."""
     feed = client.feed("S", subject, look_back=LOOK_BACK, time=time)
     assert feed.wait(20)
     return look_at(feed, LOOK_BACK, steady=False, by_code=False)
 
 
 def wait_for(server: NatsServer, view: View) -> None:
-    """Until all messages are in the window."""
+    """Wait until all messages are in the window."""
     last = server.run(lambda nc: nc.jetstream().stream_info("S")).state.last_seq
     until(lambda: len(view.feed.snapshot()) > 0 and int(view.feed.snapshot().seq[-1]) >= last)
 
 
 def expected(view: View, most: int) -> list[tuple[int, str, str]]:
-    """The newest lines by pandas; of equal times, those that came later."""
+    """The newest lines, computed by pandas; of equal times, the later arrivals."""
     rows = view.again().frame(last=most)
     times = pd.DatetimeIndex(rows.index).as_unit("ns").asi8 // 1_000_000
     texts = [
@@ -77,8 +77,8 @@ def expected(view: View, most: int) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("time", [None, "at"])
 def test_each_line_is_sent_once(client: Client, server: NatsServer, time: str | None) -> None:
-    """A browser has the newest lines with their exact texts, late ones in their place, and gets each of them
-    once; a late line older than all of them does not come; how many came is counted."""
+    """A browser has the newest lines with their exact texts, late lines in their place, and each line is sent
+    once. A late line older than all of them is not sent, but all arrivals are counted."""
     chance = random.Random(7)
     now = view_of(client).now / 1e9
 
@@ -110,7 +110,8 @@ def test_each_line_is_sent_once(client: Client, server: NatsServer, time: str | 
 
 
 def test_what_is_deleted_leaves(client: Client, server: NatsServer) -> None:
-    """A deleted message takes its line along, and no other line is sent again."""
+    """A deleted message removes its line, and no other line is sent again. After a purge there are no
+    lines."""
     server.publish("s.a", *(json.dumps({"message": f"line {n}"}).encode() for n in range(5)))
     view = view_of(client)
     browser = Browser(_TailSource(view, "message", "level", 40))
@@ -130,8 +131,8 @@ def test_what_is_deleted_leaves(client: Client, server: NatsServer) -> None:
 
 
 def test_long_lines_are_read_whole_on_request(client: Client, server: NatsServer) -> None:
-    """Of a long line its beginning is sent, and how long it is; who asks gets all that the row has, and where
-    the message is, if that is not all."""
+    """Of a long line, the beginning and the length are sent. On request a browser gets all that the row has,
+    and the stream and sequence of the message if the row has only a part."""
     long, longer = "x\n" * 1000, "y" * (3 * LONGEST_TEXT)
     server.publish("s.a", *(json.dumps({"message": each}).encode() for each in (long, longer, "short")))
     browser = Browser(_TailSource(view_of(client), "message", "level", 40))
@@ -152,7 +153,8 @@ def test_long_lines_are_read_whole_on_request(client: Client, server: NatsServer
 
 
 def test_lines_of_any_kind_of_column(client: Client, server: NatsServer) -> None:
-    """Numbers and times are lines, too, and levels may be numbers; two feeds have lines of their own."""
+    """Lines may come from columns of numbers and times too, and levels may be numbers. A feed has only its
+    own lines."""
     rows = [{"n": 2**60 + 1, "t": "2026-01-01T00:00:00Z", "p": 3}, {"n": 7, "p": 4.5}, {"p": None}]
     server.publish("s.a", *(json.dumps(row).encode() for row in rows))
     server.publish("s.b", b'{"n": 1}')

@@ -1,4 +1,4 @@
-"""The theme in the first message of each refresh is what Streamlit would have put there."""
+"""The theme in the first message of each run is the same as Streamlit would put there."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ SECTIONS = ["theme", "theme.light", "theme.dark", "theme.sidebar", "theme.light.
 
 @pytest.fixture
 def own_theme() -> Iterator[None]:
-    """A theme with something in some of its sections."""
+    """A theme with options in some of its sections."""
     options = {
         "theme.base": "dark",
         "theme.font": "monospace",
@@ -42,6 +42,7 @@ def filled() -> NewSession:
 
 @pytest.mark.usefixtures("own_theme")
 def test_the_message_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With keep_theme(), the message is byte for byte the one that Streamlit fills in, each time."""
     own = filled()
     assert own.custom_theme.light.primary_color == "#0b6e7f"
     assert not own.custom_theme.HasField("sidebar")
@@ -54,9 +55,10 @@ def test_the_message_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("own_theme")
 def test_new_settings_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the settings are read anew, messages have the new theme."""
     monkeypatch.setattr(app_session, "_populate_theme_msg", app_session._populate_theme_msg)
     keep_theme()
     filled()
     config.set_option("theme.light.primaryColor", "#222222")
-    config._on_config_parsed.send()  # as after the settings files were read
+    config._on_config_parsed.send()  # as Streamlit does after it has read its settings files
     assert filled().custom_theme.light.primary_color == "#222222"

@@ -1,4 +1,4 @@
-"""Thresholds of charts and lists in Streamlit's own app testing, on rows that need no server."""
+"""Thresholds of charts and lists in Streamlit's AppTest, on rows that need no server."""
 
 import json
 from typing import Any
@@ -29,12 +29,12 @@ alerts(rows, "value", limits, by="_subject", unit="<u>%")
 
 
 def message(app: AppTest) -> Message:
-    """What was sent to the chart."""
+    """The message sent to the chart."""
     return read(app.get("bidi_component")[0].proto.bytes)
 
 
 def listed(app: AppTest) -> tuple[list[str], list[list[str]]]:
-    """What the list of crossings says, and its rows."""
+    """The headlines of the list of crossings, and its rows."""
     content = json.loads(app.get("bidi_component")[1].proto.json)["content"]
     said = [content[name][1] for name in sorted(content) if name.startswith("h")]
     return said, [content[name] for name in sorted(content, reverse=True) if name.startswith("r")]
@@ -42,7 +42,7 @@ def listed(app: AppTest) -> tuple[list[str], list[list[str]]]:
 
 @pytest.mark.parametrize("value", ["high", float("nan"), float("inf"), True, [90], {"n": 1}])
 def test_what_is_no_condition_is_refused(value: object) -> None:
-    """A threshold that is no condition is named, with its value and the way out."""
+    """An invalid threshold is an error with its name, its value and an example."""
     with pytest.raises(ThresholdError, match="The condition 'busy' is") as raised:
         checked({"busy": value})
     assert repr(value) in str(raised.value)
@@ -50,12 +50,12 @@ def test_what_is_no_condition_is_refused(value: object) -> None:
 
 
 def test_what_is_missing_is_left_out() -> None:
-    """None draws nothing, so that a key of a bucket may be missing."""
+    """A threshold of None draws nothing, because a key of a bucket may be missing."""
     assert checked({"busy": 90, "full": None, "hot": 1.5}).keys() == {"busy", "hot"}
 
 
 def test_chart_gets_thresholds_and_marks() -> None:
-    """The chart gets the thresholds, and each rise above with its series, time and value."""
+    """The chart gets the thresholds, and a mark for each rise above one, with its series, time and value."""
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     assert not app.exception
     config = message(app).header["config"]
@@ -68,7 +68,7 @@ def test_chart_gets_thresholds_and_marks() -> None:
 
 
 def test_changed_threshold_resends_only_the_settings() -> None:
-    """When a threshold moves, the settings travel, and of the data only what is new."""
+    """When a threshold moves, the settings are sent again, and only new data."""
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     whole = message(app)
     app.run()
@@ -83,7 +83,8 @@ def test_changed_threshold_resends_only_the_settings() -> None:
 
 
 def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
-    """Of many crossings the newest are marked, in the name that the chart gives the series."""
+    """Of many crossings the newest are marked, under the chart's names of their series, and the rest are
+    counted."""
     noise, now = Source("noise", []), 1_700_000_000 * SECOND
     times = now - np.arange(3000, 0, -1) * SECOND // 100
     values = {"a": np.tile([1.0, 9.0], 1500), "b": np.zeros(3000)}
@@ -101,7 +102,8 @@ def test_newest_crossings_are_marked_and_the_rest_counted() -> None:
 
 
 def test_list_says_how_things_stand() -> None:
-    """The list names threshold, series and values, and its first line says how many are above."""
+    """The list has threshold, series and values of each crossing, and its headline has how many series are
+    above."""
     app = AppTest.from_string(SCRIPT, default_timeout=30).run()
     (line,), rows = listed(app)
     assert rows
@@ -124,8 +126,8 @@ def test_list_says_how_things_stand() -> None:
 
 
 def test_list_of_other_conditions() -> None:
-    """Values below a limit, outside a range, changes and silences are listed in words of their own, and a
-    condition that did not last is not."""
+    """Values below a limit or outside a range, changes and silences each have their own sentence. A condition
+    that did not hold long enough is not counted."""
     noise, now = Source("states", []), 1_700_000_000 * SECOND
     times = now - np.arange(30, 0, -1) * SECOND
     times[:10] -= 20 * SECOND

@@ -1,4 +1,4 @@
-"""The charts of a page in a real Chromium: one crosshair, and one zoom."""
+"""The charts of a page in a real Chromium: they share a crosshair and a zoom."""
 
 import random
 from functools import partial
@@ -16,11 +16,11 @@ LINES = f"""() => [...document.querySelectorAll('{CHART}')].map(plot => {{
   const chart = plot.parentElement.lookback, axis = chart.timeAxis()
   return axis.time(line.getBoundingClientRect().left - plot.getBoundingClientRect().left - axis.left)
 }})"""
-"""By chart: at which time its line is, ms since the epoch; null without one."""
+"""By chart: the time of its crosshair, in ms since the epoch; null without one."""
 
 
 def opened(tab: Page, url: str, show: str) -> Locator:
-    """Open charts, and wait for the first picture of each."""
+    """Open a page with these charts, and wait until each is drawn."""
     tab.goto(f"{url}/?show={show}")
     charts = tab.locator(CHART)
     count = len(show.split(","))
@@ -31,7 +31,7 @@ def opened(tab: Page, url: str, show: str) -> Locator:
 
 
 def lookback(chart: Locator, expression: str) -> Any:
-    """What JavaScript says of `chart`."""
+    """The value of a JavaScript expression about `chart`."""
     return chart.evaluate(f"el => {{ const chart = el.parentElement.lookback; return {expression} }}")
 
 
@@ -43,7 +43,7 @@ def point(tab: Page, chart: Locator, share: float) -> None:
 
 
 def drag(tab: Page, chart: Locator, start: float, end: float) -> None:
-    """Draw a zoom box over these shares of the chart's width."""
+    """Draw a zoom box between these shares of the chart's width."""
     chart.scroll_into_view_if_needed()
     point(tab, chart, start)
     tab.mouse.down()
@@ -54,14 +54,14 @@ def drag(tab: Page, chart: Locator, start: float, end: float) -> None:
 
 
 def ranges(charts: Locator) -> list[list[float]]:
-    """From when to when each chart is zoomed, ms since the epoch to the nearest; empty if it is not."""
+    """The start and end of each chart's zoom, in whole ms since the epoch; empty if it is not zoomed."""
     found = [lookback(charts.nth(i), "chart.zoomedTimes()") for i in range(charts.count())]
     return [[round(time) for time in each or []] for each in found]
 
 
 def test_one_crosshair(url: str, tab: Page) -> None:
-    """Pointing at a time draws a line at that time in every chart on the screen; it is gone when the pointer
-    leaves. Charts with more points and their own axes are no exception."""
+    """Pointing at a time draws a line at that time in every chart on the screen, even with different bins; it
+    disappears when the pointer leaves."""
     charts = opened(tab, url, "few,fast")
     for of in (0, 1):
         for share in (0.2, 0.9):
@@ -81,7 +81,7 @@ def test_one_crosshair(url: str, tab: Page) -> None:
 
 
 def test_crosshair_costs_no_drawing(url: str, tab: Page) -> None:
-    """While the pointer moves, no chart is drawn by Plotly for it, hover goes on, and a chart far below the
+    """While the pointer moves, Plotly redraws no other chart, and hover still works. A chart far below the
     screen has no line."""
     charts = opened(tab, url, "few,many,fast,folded")
     tab.evaluate(CHANNEL.format("channel.connect = () => {}, channel.leave()"))  # no news, no drawing
@@ -104,7 +104,7 @@ def test_crosshair_costs_no_drawing(url: str, tab: Page) -> None:
 
 
 def test_crosshair_through_a_drag_and_news(url: str, tab: Page) -> None:
-    """The line stays at the pointer while news come and the axis moves on; a zoom box is drawn as before."""
+    """The line stays at the pointer while data arrives and the axis moves. Drawing a zoom box still works."""
     charts = opened(tab, url, "few,fast")
     point(tab, charts.first, 0.5)
     until(lambda: tab.evaluate(LINES)[1] is not None)
@@ -127,8 +127,8 @@ def test_crosshair_through_a_drag_and_news(url: str, tab: Page) -> None:
 
 
 def test_one_zoom(url: str, tab: Page) -> None:
-    """A zoom in one chart is the same zoom in all, with finer data for each that is on the screen, and for
-    the others once they are; news still come, and a double click in any of them resets all."""
+    """A zoom in one chart applies to all, with finer data for charts on the screen, and for the rest once
+    they are. Data still arrives, and a double click in any chart resets all."""
     charts = opened(tab, url, "fast,few,many,folded,nulls")
     drag(tab, charts.first, 0.8, 0.95)
     until(lambda: len(ranges(charts)[0]) == 2)
@@ -158,8 +158,8 @@ def test_one_zoom(url: str, tab: Page) -> None:
 
 
 def test_zoom_on_and_back(url: str, tab: Page) -> None:
-    """A further zoom, in the same chart or another, and a pan are those of all charts, too; the button above
-    a chart resets all, and the axes move on."""
+    """A further zoom, in the same chart or another, and a pan apply to all charts. The button above a chart
+    resets all, and the axes move again."""
     charts = opened(tab, url, "few,fast")
     for of, start, end in ((0, 0.1, 0.8), (0, 0.2, 0.7), (1, 0.2, 0.7), (0, 0.3, 0.6)):
         before = ranges(charts)
@@ -181,19 +181,19 @@ def test_zoom_on_and_back(url: str, tab: Page) -> None:
 
 
 def changed(charts: Locator, before: list[list[float]]) -> bool:
-    """Whether all charts are zoomed alike, and not as before."""
+    """True if all charts have the same zoom, and not the one before."""
     now = ranges(charts)
     return all(each == now[0] for each in now) and now[0] != before[0] and now[0] != []
 
 
 def moves_on(chart: Locator, shown: list[float]) -> bool:
-    """Whether the axis ends later than it did."""
+    """True if the axis ends later than before."""
     return bool(chart.evaluate(RANGE)[1] > shown[1])
 
 
 def test_one_chart_to_itself(url: str, tab: Page) -> None:
-    """A chart that a viewer keeps to itself has its own zoom: others stay as they are, and it does when they
-    zoom. The zoom stays where it was made. Once it is together with the others again, it has theirs."""
+    """A chart with "Zoom only this chart" keeps its own zoom: zooms of other charts do not change it. Once
+    unchecked, it takes the zoom of the others."""
     charts = opened(tab, url, "few,many,fast")
     first = charts.nth(0).locator("xpath=..").get_by_label("Zoom only this chart")
     second = charts.nth(1).locator("xpath=..").get_by_label("Zoom only this chart")
@@ -221,7 +221,7 @@ def test_one_chart_to_itself(url: str, tab: Page) -> None:
 
 
 def test_zooms_in_any_order_settle(url: str, tab: Page) -> None:
-    """However two charts are zoomed one after another, all charts end at the last zoom and stay there."""
+    """After any sequence of zooms in two charts, all charts end at the same zoom and stay there."""
     charts = opened(tab, url, "few,fast,many")
     chance = random.Random(18)
     zooms = [(chance.randrange(2), chance.uniform(0, 0.4), chance.uniform(0.5, 1)) for _ in range(25)]
@@ -253,7 +253,8 @@ def test_zooms_in_any_order_settle(url: str, tab: Page) -> None:
 
 
 def test_another_page_has_no_zoom(url: str, tab: Page) -> None:
-    """On another page no chart is zoomed, even the same one; back on the first, it is as it was left."""
+    """On another page no chart is zoomed, not even the same chart; back on the first page, the zoom is still
+    there."""
     charts = opened(tab, url, "few,many")
     drag(tab, charts.nth(0), 0.4, 0.7)
     until(lambda: all(ranges(charts)))
@@ -271,7 +272,7 @@ def test_another_page_has_no_zoom(url: str, tab: Page) -> None:
 
 
 def test_a_chart_that_comes_later(url: str, tab: Page) -> None:
-    """A chart that comes to a zoomed page is zoomed like the others."""
+    """A chart that is drawn on a page that is already zoomed has the same zoom."""
     charts = opened(tab, url, "few,many")
     drag(tab, charts.nth(0), 0.4, 0.7)
     until(lambda: all(ranges(charts)))

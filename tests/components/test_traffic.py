@@ -1,4 +1,4 @@
-"""What the app counts of a websocket is what arrives at its other end."""
+"""The app's counts of a websocket equal what arrives at its other end."""
 
 import asyncio
 import contextlib
@@ -22,12 +22,12 @@ MESSAGES: list[bytes | str] = [b"x" * 3000, os.urandom(2000), "täxt" * 100, b""
 
 
 class Counting(ClientConnection):
-    """A websocket that counts what its socket brings."""
+    """A websocket that counts the bytes received by its socket."""
 
     wire = 0
 
     def data_received(self, data: bytes) -> None:
-        """Count, then go on as usual."""
+        """Count the bytes, then process them as usual."""
         self.wire += len(data)
         super().data_received(data)
 
@@ -36,7 +36,8 @@ SHORT, LONG, LONGER = b"x" * 125, b"x" * 126, os.urandom(70_000)
 
 
 async def sends_directly(scope: Scope, receive: Receive, send: Send) -> None:
-    """An app that sends some messages directly, others in between, and waits for its end."""
+    """An app that sends some messages directly, with others between them, and waits for the end of the
+    connection."""
     write = scope[DIRECT]
     await receive()
     await send({"type": "websocket.accept"})
@@ -54,7 +55,7 @@ ENDED = threading.Event()
 
 
 async def sends(scope: Scope, receive: Receive, send: Send) -> None:
-    """An app that sends the messages over a websocket when something comes, and waits for its end."""
+    """An app that sends MESSAGES once it has received one, and waits for the end of the connection."""
     await receive()
     await send({"type": "websocket.accept"})
     await receive()
@@ -65,7 +66,8 @@ async def sends(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_counts_what_arrives(compressed: bool) -> None:
-    """Messages, their bytes before compression, and every byte of the socket, compressed and not."""
+    """Messages, their bytes before compression and the bytes on the socket are counted exactly, with and
+    without compression."""
     counted, arrived, received = served(sends, len(MESSAGES), compressed=compressed)
     assert received == MESSAGES
     assert counted.messages == len(MESSAGES)
@@ -77,7 +79,8 @@ def test_counts_what_arrives(compressed: bool) -> None:
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> None:
-    """Of any length, between those that are compressed; once the websocket is closed they are refused."""
+    """Messages of any length can be sent directly between compressed ones; they arrive in order and are
+    counted. Once the websocket is closed, they are refused."""
     ENDED.clear()
     counted, arrived, received = served(sends_directly, 6, compressed=compressed)
     assert received == [b"x" * 300, SHORT, b"x" * 300, LONG, b"x" * 300, LONGER]
@@ -88,8 +91,8 @@ def test_messages_sent_directly_arrive_in_order_and_count(compressed: bool) -> N
 
 
 def test_memory_is_released_between_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compresses the messages of two websockets is released once both are quiet, and what they are sent
-    later is read as well."""
+    """The compressors of two websockets are released once both are quiet, and later messages are still
+    readable."""
     monkeypatch.setattr(compressor, "KEPT", 0.0)
     monkeypatch.setattr(compressor, "AT_FIRST", 0.0)
     held: list[int] = []
@@ -115,7 +118,7 @@ def test_memory_is_released_between_messages(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_messages_that_follow_each_other_are_compressed_together() -> None:
-    """What was just sent makes the next message shorter, as long as nothing was released."""
+    """Earlier messages make the next one shorter, as long as the compressor was not released."""
     random = [os.urandom(2000)] * 5
 
     async def repeats(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +138,8 @@ def test_messages_that_follow_each_other_are_compressed_together() -> None:
 def served(
     app: ASGIApp, count: int, *, compressed: bool, others: int = 0
 ) -> tuple[Traffic, int, list[bytes | str]]:
-    """What was counted, what arrived on the socket, and the `count` messages of an app. `others`: websockets
-    that were sent the same before, and are still open."""
+    """Run an app with the counter; return its counts, the bytes that arrived on the socket, and its first
+    `count` messages. `others`: additional websockets that received the same before and are still open."""
 
     async def main() -> tuple[Traffic, int, list[bytes | str]]:
         port = free_port()

@@ -1,4 +1,4 @@
-"""Numbers with their units: the same text in Python and in the browser."""
+"""Numbers with their units are the same text in Python and in the browser."""
 
 import json
 import random
@@ -38,7 +38,7 @@ UNITS = [
 
 
 def in_node(pairs: list[tuple[float | int, str]]) -> list[list[str]]:
-    """What the browser's rules make of numbers; whole ones travel as text."""
+    """The texts that the browser's code makes of numbers; integers are passed as text."""
     given = [(str(value) if isinstance(value, int) else value, unit) for value, unit in pairs]
     text = json.dumps(given)
     command = ["node", "--input-type=module", "-e", SCRIPT]
@@ -49,7 +49,7 @@ def in_node(pairs: list[tuple[float | int, str]]) -> list[list[str]]:
 
 
 def numbers(count: int) -> list[float | int]:
-    """Numbers of all sizes: round ones, long ones, ties, and whole ones beyond what a float can hold."""
+    """Numbers of all sizes: round ones, long ones, ties, and integers beyond the precision of a float."""
     chosen = random.Random(7)
     found: list[float | int] = [0.0, -0.0, 100_000.0625, 12_345.0625, 2.0**53, 1e300, 1e-300]
     while len(found) < count:
@@ -63,7 +63,7 @@ def numbers(count: int) -> list[float | int]:
 
 
 def test_both_say_the_same() -> None:
-    """Whatever the number and the unit, a page and its browser write the same text."""
+    """For any number and unit, Python and the browser write the same text."""
     given = enumerate(numbers(4000))
     pairs = [(value, unit) for i, value in given for unit in (UNITS[i % len(UNITS)], "s", "B")]
     ours = [[number_text(value), with_unit(value, unit)] for value, unit in pairs]
@@ -101,7 +101,7 @@ def test_both_say_the_same() -> None:
     ],
 )
 def test_texts(value: float, unit: str, full: str, short: str) -> None:
-    """Whole numbers keep all digits, others eight; units that scale have the prefix that fits. Numbers
-    of numpy are like others."""
+    """Integers keep all digits, other numbers eight; units that scale get a suitable prefix. NumPy's numbers
+    are treated the same."""
     assert with_unit(np.array([value])[0], unit) == full
     assert (with_unit(value, unit), brief(value, unit)) == (full, short)

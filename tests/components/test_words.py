@@ -1,4 +1,4 @@
-"""Numbers and times in words."""
+"""Numbers and times as text."""
 
 import re
 from decimal import Decimal
@@ -14,14 +14,14 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str) -> float:
-    """The length of time that `age_text` wrote down."""
+    """The duration, in seconds, in a text of `age_text`."""
     return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+) ([a-z]+)", text))
 
 
 @given(st.floats(0, 1e9))
 def test_ages_are_near_the_truth(age: float) -> None:
-    """A length of time reads neither longer nor shorter by more than a twentieth, or a twentieth of a second;
-    no unit is as large as the next one."""
+    """The text of a duration is within a twentieth of it, or within a twentieth of a second, and no part is
+    as large as the next unit."""
     text = age_text(age)
     assert abs(seconds(text) - age) <= max(0.0501, 0.0501 * age), text
     assert re.fullmatch(r"\d+\.\d s|\d+ (s|min|h|d)|\d min \d+ s|\d h \d+ min|\d d \d+ h", text), text
@@ -31,22 +31,22 @@ def test_ages_are_near_the_truth(age: float) -> None:
 
 @given(st.floats(0, 1e7), st.floats(0, 1e7))
 def test_ages_never_run_backwards(one: float, other: float) -> None:
-    """Of two lengths of time the longer one never reads shorter."""
+    """A longer duration never has the text of a shorter one."""
     less, more = sorted((one, other))
     assert seconds(age_text(less)) <= seconds(age_text(more))
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "../../etc/passwd", "Europe", "x" * 5000, "a\0b"])
 def test_an_unknown_zone(name: str) -> None:
-    """A browser whose time zone is not known here gets times in UTC, and each page."""
+    """A browser with an unknown time zone gets times in UTC."""
     with in_zone(name):
         assert zone() == "UTC"
         assert date_text(0) == "1970-01-01 00:00:00"
 
 
 def test_each_digit_in_a_table() -> None:
-    """A table shows numbers as they are: what a number cell can't hold becomes text, and what is missing
-    stays missing."""
+    """A table shows numbers exactly: a number that a number cell cannot hold becomes text, and a missing
+    value stays missing."""
     table = pd.DataFrame(
         {
             "small": [0.00001234, 48.898283, float("nan"), float("inf")],
