@@ -348,7 +348,7 @@ def test_decoded_again(open_page: Open, tmp_path: Path, monkeypatch: pytest.Monk
     moments = [WHEN["only the archive"], WHEN["across the seam"]]
 
     def shown() -> list[dict[str, Any]]:
-        st.cache_resource.clear()  # the client, with what it has read
+        st.cache_resource.clear()  # the client and its feeds
         with history(server, tmp_path, []):
             return [drawn(opened(open_page, moment)) for moment in moments]
 

@@ -87,7 +87,7 @@ def texts(tab: Page) -> list[list[str]]:
 
 
 def shows(tab: Page, wanted: list[list[str]]) -> bool:
-    """Whether the charts have these marks."""
+    """True if the charts have these marks."""
     return texts(tab) == wanted
 
 

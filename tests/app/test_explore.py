@@ -68,7 +68,7 @@ def page_text(app: AppTest) -> str:
 
 
 def live(app: AppTest) -> list[dict[str, Any]]:
-    """The contents of the live elements, which come with the page if the websocket is blocked."""
+    """The contents of the live elements, which are part of the page if the websocket is blocked."""
     parsed = [json.loads(element.proto.json or "{}") for element in app.get("bidi_component")]
     return [each["content"] for each in parsed if isinstance(each, dict) and "content" in each]
 
@@ -463,7 +463,7 @@ def test_more_subjects_than_one_reply_has(
 
 def has_counted(app: AppTest) -> bool:
     """True once a rerun of the page says that the messages of the stream were counted."""
-    app.session_state["_blocked"] = True  # the live elements come with the run
+    app.session_state["_blocked"] = True  # live elements arrive with the run
     return "Messages in the stream were counted at" in page_text(app.run())
 
 

@@ -99,7 +99,7 @@ def test_a_link_opens_exactly_a_message(running: App, browser: Browser) -> None:
         expect(head(tab)).to_contain_text("s.0")
         expect(head(tab)).to_contain_text("Sequence 150")
         expect(head(tab)).to_contain_text("Taken for json")
-        until(lambda: seqs(tab) == list(range(165, 115, -1)))  # the page comes with a push of its own
+        until(lambda: seqs(tab) == list(range(165, 115, -1)))  # the page arrives in a separate push
         expect(tab.locator(".lb-message_page tr[aria-current]")).to_contain_text("t150")
         expect(part(tab, "Tree")).to_contain_text("third: 50")
         expect(part(tab, "Text")).to_contain_text(

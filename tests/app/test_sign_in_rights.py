@@ -116,7 +116,7 @@ def test_downloads_belong_to_a_sign_in(stage: Stage) -> None:
     before: Any = operator.context.cookies()
     operator.tab.get_by_role("button", name="Sign out").click()
     operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
-    operator.context.add_cookies(before)  # somebody has kept them
+    operator.context.add_cookies(before)  # a kept copy of the cookies
     assert operator.fetch(address)[0] in (403, 404)
     operator.go("/explore?stream=VAULT")
     operator.tab.get_by_role("button", name="Sign in").wait_for(timeout=60_000)
@@ -149,7 +149,7 @@ def test_comparison_belongs_to_a_sign_in(stage: Stage) -> None:
     before: Any = operator.context.cookies()
     operator.go("/auth/logout")
     operator.tab.get_by_role("button", name="End session").wait_for(timeout=60_000)
-    operator.context.add_cookies(before)  # somebody has kept them
+    operator.context.add_cookies(before)  # a kept copy of the cookies
     assert answers(operator) == nothing
 
 
