@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
                 await nc.jetstream().publish("t", json.dumps({"n": i}).encode())
             await asyncio.sleep(0.05)
         end = iso_now(0.01)
-        await asyncio.sleep(1.1)  # the end of a stretch must be in the past, to the second
+        await asyncio.sleep(1.1)  # an end after the last whole second is cut to it
         return start, end
 
     with running_server(tmp_path_factory.mktemp("nats")) as server:
