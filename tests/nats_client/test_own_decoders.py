@@ -1,4 +1,4 @@
-"""Decoders of one's own: a file with a function, in a process of its own."""
+"""An operator's own decoders: each is a Python file with a function decode(), run in a process of its own."""
 
 import datetime as dt
 import os
@@ -50,7 +50,8 @@ def own(folder: Path, text: str) -> OwnDecoder:
 
 
 def test_it_is_found_by_name(folder: Path) -> None:
-    """A file of the folder is a decoder: its values keep their meaning, and it gets subject and headers."""
+    """A file in the folder is offered as a decoder under its name. It receives payload, subject and headers,
+    and the times, decimals and bytes that it returns become values."""
     (folder / "mine.py").write_text(SOUND)
     assert "mine" in offered_decoders()
     raw = Raw([1, 2], [10**18] * 2, ["a.b", "a.c"], [b"xyz", b""], {1: {"X": "head"}})
@@ -63,7 +64,8 @@ def test_it_is_found_by_name(folder: Path) -> None:
 
 
 def test_it_throws(folder: Path) -> None:
-    """A message at which it throws is malformed with the reason; its neighbours are rows."""
+    """A message for which the decoder raises is malformed, with the exception as the reason; its neighbours
+    are rows."""
     decoder = own(folder, "def decode(payload):\n    return 1 / int(payload)")
     answers = decoder.each(asked(b"1", b"0", b"x", b"2"))
     assert [good for good, _ in answers] == [True, False, False, True]
@@ -71,7 +73,7 @@ def test_it_throws(folder: Path) -> None:
 
 
 def test_it_hangs(folder: Path) -> None:
-    """A message at which it hangs is malformed after a bounded time; its neighbours are rows."""
+    """A message on which the decoder hangs is malformed after a bounded time; its neighbours are rows."""
     decoder = own(folder, "def decode(payload):\n    while payload == b'hang': pass\n    return 1")
     answers = decoder.each(asked(b"a", b"hang", b"b"))
     assert [good for good, _ in answers] == [True, False, True]
@@ -79,8 +81,8 @@ def test_it_hangs(folder: Path) -> None:
 
 
 def test_it_always_hangs(folder: Path) -> None:
-    """A decoder that hangs again and again rests, so a thousand messages do not take a thousand times as
-    long."""
+    """A decoder that hangs several times in a row rests for a while, so a thousand messages do not take a
+    thousand times its limit."""
     decoder = own(folder, "import time\ndef decode(payload):\n    time.sleep(1000)")
     start = time.monotonic()
     answers = decoder.each(asked(*[b"a"] * 1000))
@@ -95,14 +97,16 @@ def test_it_always_hangs(folder: Path) -> None:
     "body", ["import os; os._exit(1)", "return [0] * 10**10", "return {'a': [[[]] * 10**6] * 1000}"]
 )
 def test_it_takes_too_much(folder: Path, body: str) -> None:
-    """A decoder that ends its process, or wants too much memory, is malformed messages."""
+    """A message for which the decoder ends its process, or exceeds its memory limit, is malformed; its
+    neighbours are rows."""
     decoder = own(folder, f"def decode(payload):\n    if payload: {body}\n    return 1")
     answers = decoder.each(asked(b"", b"x", b""))
     assert [good for good, _ in answers] == [True, False, True]
 
 
 def test_its_memory_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator sets what a decoder may have; it goes on after a message that needs more."""
+    """An operator sets a decoder's memory limit. After a message that exceeds it, the decoder continues with
+    the next message."""
     body = "def decode(payload):\n    return len(bytes(100 << 20 if payload else 0))"
     assert [good for good, _ in own(folder, body).each(asked(b"x"))] == [True]
     monkeypatch.setenv("LOOKBACK_DECODER_MEMORY", "96 MiB")
@@ -111,15 +115,15 @@ def test_its_memory_is_a_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("text", ["def decode(", "import nothing_of_this_name", "x = 1", "raise SystemExit"])
 def test_it_cannot_be_loaded(folder: Path, text: str) -> None:
-    """A file that is no decoder gives each message the reason."""
+    """If a file cannot be loaded or has no function decode(), each message is malformed with the reason."""
     ((good, reason),) = own(folder, text).each(asked(b"a"))
     assert not good
     assert reason.startswith("the decoder 'own' failed: ")
 
 
 def test_it_is_edited(folder: Path) -> None:
-    """An edited file takes effect with the next message, also after it was broken, and is another key for
-    feeds."""
+    """An edited file takes effect with the next message, even if it was broken before. Its key changes, so
+    feeds with the new version are new feeds."""
     decoder = own(folder, "def decode(")
     assert not decoder.each(asked(b"a"))[0][0]
     before = check_decoder("own")
@@ -136,7 +140,7 @@ def test_it_is_removed(folder: Path) -> None:
 
 
 def test_other_files_are_no_decoders(folder: Path) -> None:
-    """Only a file whose name is one word is a decoder, and never one outside the folder."""
+    """Only a file in the folder whose name is a Python identifier is a decoder."""
     (folder / "not-a-name.py").write_text(SOUND)
     assert own_decoders.own_names() == []
     for name in ("not-a-name", "../mine", "mine.py", ""):

@@ -1,4 +1,4 @@
-"""What the package offers, and what it loads for that."""
+"""The public names of the package, and the libraries that importing it loads."""
 
 import subprocess
 import sys
@@ -11,14 +11,14 @@ from tests.running import ROOT
 
 @pytest.mark.parametrize("name", nats_client.__all__)
 def test_each_name_is_there(name: str) -> None:
-    """Each public name can be imported, and completion knows it."""
+    """Each public name can be imported, and dir() lists it for completion."""
     value = getattr(nats_client, name)
     assert getattr(value, "__name__", name) == name  # a union of types has none
     assert name in dir(nats_client)
 
 
 def test_unknown_name() -> None:
-    """A name that is not there is an ordinary AttributeError."""
+    """An unknown name raises an ordinary AttributeError."""
     with pytest.raises(AttributeError, match="no attribute 'Cleint'"):
         _ = nats_client.Cleint
 

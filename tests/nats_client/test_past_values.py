@@ -19,7 +19,7 @@ NAMES = ("a", "b", "c")
 
 
 class Known:
-    """A bucket of which it is known what it had when."""
+    """A bucket that records its values after each change, for comparison."""
 
     def __init__(self, server: NatsServer, name: str, **config: Any) -> None:
         self.server = server
@@ -30,7 +30,7 @@ class Known:
         server.run(lambda nc: nc.jetstream().create_key_value(KeyValueConfig(bucket=name, **config)))
 
     def do(self, *steps: tuple[str, str, Any]) -> None:
-        """Each step is "put", "delete" or "purge", a key, and a value."""
+        """Apply each step: "put", "delete" or "purge", a key, and a value."""
 
         async def work(nc: Any) -> None:
             kv = await nc.jetstream().key_value(self.name)
@@ -49,7 +49,7 @@ class Known:
         self.server.run(work)
 
     def then(self, client: Client, moment: int) -> PastBucket:
-        """The bucket before a time, as it was read."""
+        """The bucket's values as of `moment` (ns since the epoch, UTC), once they are read."""
         past = client.values(self.name, end=datetime.fromtimestamp(moment // 1_000_000 / 1000, UTC))
         assert past.wait(30)
         until(lambda: past.health.phase == "following")
@@ -81,14 +81,15 @@ def consumers(server: NatsServer, bucket: str) -> int:
 
 
 def test_each_moment(server: NatsServer, client: Client) -> None:
-    """At each moment the values are those of then, written, deleted and purged ones; what a purge removed is
-    not known. They are read once by one consumer, which is gone, and by one object for all who ask for the
-    same. Played, too, back and forth."""
+    """As of any moment, the values are those written by then, without keys that were deleted or purged; a key
+    whose earlier revisions a purge removed is unknown. One consumer reads them once and is then deleted, and
+    all callers for the same time share one object. A playback shows the same values, forwards and
+    backwards."""
     known = Known(server, "all", history=64)
     steps = [step for i in range(6) for name in NAMES for step in puts(name, i, {"n": i})]
     known.do(*steps[:10], ("delete", "a", None), *steps[10:20], ("purge", "b", None), ("delete", "b", None))
     known.do(*steps[20:], ("delete", "never", None))
-    purged = known.moments[22][0]  # which removed what was before
+    purged = known.moments[22][0]  # after the purge, which removed earlier revisions of b
     for moment, values in known.moments[::5]:
         past = known.then(client, moment)
         if moment < purged:
@@ -118,8 +119,8 @@ def test_each_moment(server: NatsServer, client: Client) -> None:
 
 
 def test_history_that_begins_later(server: NatsServer, client: Client) -> None:
-    """A key of which older revisions may have been removed is named as not known, with the time at which its
-    history begins; one that surely, or as far as can be seen, was not there is absent."""
+    """A key is unknown, with the time at which its history begins, if older revisions may have been removed.
+    A key is absent if, as far as the bucket shows, it did not exist then."""
     short = Known(server, "short")  # keeps one revision
     short.do(*puts("first", 1), *puts("a", 1, 2), *puts("b", 1))
     moment = short.moments[2][0]  # after the first a
@@ -137,13 +138,13 @@ def test_history_that_begins_later(server: NatsServer, client: Client) -> None:
     longer.do(*puts("a", 1, 2, 3, 4), *puts("b", 1, 2), ("purge", "c", None), *puts("c", 1))
     found = longer.then(client, longer.moments[1][0]).snapshot()
     assert dict(found) == {}
-    assert set(found.unknown) == {"a", "c"}  # of b there were fewer than are kept
+    assert set(found.unknown) == {"a", "c"}  # b has fewer revisions than the bucket keeps
     found = longer.then(client, longer.moments[3][0]).snapshot()
     assert dict(found) == {"a": 3}
 
 
 def test_revisions_that_expire(server: NatsServer, client: Client) -> None:
-    """A bucket whose revisions expire says from when on it has them all."""
+    """If a bucket's revisions expire, `kept_since` is the time from which all of them are kept."""
     known = Known(server, "brief", ttl=3600, history=5)
     known.do(*puts("a", 1, 2))
     past = known.then(client, known.moments[1][0])
@@ -153,7 +154,8 @@ def test_revisions_that_expire(server: NatsServer, client: Client) -> None:
 
 
 def test_larger_than_may_be_held(server: NatsServer) -> None:
-    """Of a bucket above the ceiling, keys that are not held are requested one by one, as of then."""
+    """If a bucket has more keys than the ceiling, the keys that are not held are requested one by one, as of
+    the same time."""
     known = Known(server, "large", history=5)
     known.do(*(step for i in range(8) for step in puts(f"k{i}", i, -i)))
     with Client(Settings(url=server.url, bucket_keys=3)) as client:
@@ -163,7 +165,8 @@ def test_larger_than_may_be_held(server: NatsServer) -> None:
 
 
 def test_what_cannot_be_read(server: NatsServer, client: Client) -> None:
-    """A missing bucket says so, a time without a zone is an error, and a closed one can be opened again."""
+    """A missing bucket is reported as stopped, an end without a time zone is an error, and reading a closed
+    bucket raises ClosedError."""
     now = datetime.now(UTC)
     missing = client.values("missing", end=now)
     assert missing.wait(30)

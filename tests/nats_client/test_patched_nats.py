@@ -1,4 +1,4 @@
-"""A nats-py that is not the one that the patches are made for gets no connection, and no password.
+"""A nats-py version that the patches do not fit is refused before it connects or sends a password.
 
 Slow, because some tests start a Python with another nats-py.
 """
@@ -27,7 +27,7 @@ with Client(Settings(url=sys.argv[1], user="me", password=sys.argv[2])) as clien
 """
 UNTIL_INFO = b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576}\r\n'
 
-# What another version may look like: file, what is replaced in it, by what, and what is reported of it
+# What may differ in another version: file, pattern, its replacement, and the reason that is reported
 CHANGES = {
     "renamed": (
         "aio/client.py",
@@ -77,7 +77,7 @@ CHANGES = {
 
 @contextmanager
 def listening() -> Iterator[tuple[str, list[bytes]]]:
-    """The address of a server that offers no TLS, and what it was sent, an entry for each connection."""
+    """A server that offers no TLS: its address, and the bytes it received, one entry for each connection."""
     received: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -110,7 +110,7 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
 
 
 def tried(url: str, packages: Path) -> str:
-    """What a client says of its connection to `url`, with the packages in the folder `packages`."""
+    """The status and error of a client that connects to `url`, with the packages in the folder `packages`."""
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, url, SECRET],
         cwd=ROOT,
@@ -124,8 +124,8 @@ def tried(url: str, packages: Path) -> str:
 
 
 def test_the_version_that_is_installed(tmp_path: Path) -> None:
-    """The nats-py that is pinned logs in where the connection may be plain, and where it may not, a copy of
-    it keeps the password to itself."""
+    """The pinned nats-py logs in where the connection may be plain. With tls://, it sends no password to a
+    server without TLS."""
     with listening() as (address, received):
         assert tried(f"nats://{address}", tmp_path).startswith("connected")
         assert SECRET.encode() in received[0]
@@ -138,8 +138,8 @@ def test_the_version_that_is_installed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
-    """A nats-py with a name missing, with other parameters, or with a method that it does not call any more
-    is refused in one sentence before it connects."""
+    """A nats-py that lacks a name, has other parameters, or no longer calls a patched method is refused in
+    one sentence before it connects."""
     name, pattern, by, expected = CHANGES[change]
     packages = altered(tmp_path, "nats", name, pattern, by)
     with listening() as (address, received):
@@ -151,8 +151,8 @@ def test_another_version(tmp_path: Path, change: str, scheme: str) -> None:
 
 
 def test_another_aiohttp(tmp_path: Path) -> None:
-    """An aiohttp whose websockets cannot be closed is refused before it connects; without a websocket it is
-    not needed."""
+    """An aiohttp whose websockets cannot be closed is refused before it connects. Connections without a
+    websocket do not need aiohttp, and still work."""
     packages = altered(tmp_path, "aiohttp", "client_ws.py", r"\b_conn\b", "_connection")
     with listening() as (address, received):
         said = tried(f"ws://{address}", packages)

@@ -1,4 +1,4 @@
-"""Payloads from hell, through a real server: each is rows or one count, and memory has a ceiling."""
+"""Hostile payloads, through a real server: each becomes rows or is counted, and memory has a ceiling."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 def feed_of(server: NatsServer, *payloads: bytes, rows: int, **asked: Any) -> tuple[Feed, Client]:
-    """A feed that has taken in a stream with these payloads, between two sound ones."""
+    """A feed that has read these payloads from a stream, between two valid ones."""
     server.publish("s.a", b'{"ok": 1}', *payloads, b'{"ok": 2}')
     client = Client(Settings(url=server.url))
     feed = client.feed("S", **asked)
@@ -46,7 +46,7 @@ def feed_of(server: NatsServer, *payloads: bytes, rows: int, **asked: Any) -> tu
 
 Check = Callable[[pd.DataFrame], bool | np.bool]
 CORPUS: dict[str, tuple[bytes, int, Check | str]] = {
-    # payload, rows, and what holds of them; or, with no rows, the reason that is given
+    # payload, number of rows, and a check of them; if there are none, the reason why it is malformed
     "nothing": (b"", 1, lambda t: t["ok"].isna().all()),
     "invalid UTF-8": (b'{"a": "\xff"}', 0, "not JSON: str is not valid UTF-8"),
     "half a surrogate": (b'{"a": "\\ud800"}', 0, "not JSON"),
@@ -89,7 +89,8 @@ CORPUS: dict[str, tuple[bytes, int, Check | str]] = {
 
 @pytest.mark.parametrize("name", CORPUS)
 def test_corpus(server: NatsServer, name: str) -> None:
-    """One bad message is rows or a count with a reason; its neighbours are not touched."""
+    """Each payload becomes rows, or is counted as malformed with a reason; its neighbours are not
+    affected."""
     payload, rows, expected = CORPUS[name]
     feed, client = feed_of(server, payload, rows=rows)
     with client:
@@ -108,7 +109,8 @@ def test_corpus(server: NatsServer, name: str) -> None:
 
 
 def test_numbers_that_change_type(server: NatsServer) -> None:
-    """What is no finite number in a column of numbers is missing, and counted, once each."""
+    """In a column of numbers, a value that cannot be read as a finite number is missing, and is counted
+    once."""
     values = [b"1", b'"2.5"', b'"high"', b"null", b"true", b"NaN", b"Infinity", b'"NaN"', b"[3]", b"4"]
     feed, client = feed_of(server, *(b'{"a": %s}' % value for value in values), rows=len(values))
     with client:
@@ -119,7 +121,8 @@ def test_numbers_that_change_type(server: NatsServer) -> None:
 
 
 def test_keys_that_change_from_message_to_message(server: NatsServer) -> None:
-    """Thousands of keys: the first columns are kept, the rest is one count, and memory has a ceiling."""
+    """With thousands of different keys, the first become columns, the others are only counted, and memory has
+    a ceiling."""
     payloads = [json.dumps({f"key {i} {j}": j for j in range(100)}).encode() for i in range(30)]
     payloads.append(json.dumps({f"wide {i}": i for i in range(5000)}).encode())
     feed, client = feed_of(server, *payloads, rows=len(payloads))
@@ -130,7 +133,8 @@ def test_keys_that_change_from_message_to_message(server: NatsServer) -> None:
 
 
 def test_times_of_all_kinds(server: NatsServer) -> None:
-    """Seconds, milliseconds, ISO 8601 with a zone and without, in one stream: one time. The rest counts."""
+    """Seconds, milliseconds, and ISO 8601 with and without a zone all give the same time. Messages with any
+    other value are counted as malformed."""
     good = [
         1700000000,
         1700000000000,
@@ -160,8 +164,8 @@ payloads = json_values.map(lambda value: json.dumps(value).encode()) | st.binary
 @settings(max_examples=200)
 @given(st.lists(st.lists(payloads, max_size=6), max_size=5), st.sampled_from(["json", "text"]))
 def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
-    """Whatever comes, in however many batches: the window stays within its ceilings, its columns
-    stay, its numbers are finite or missing, and each message is rows or is counted."""
+    """For any payloads, in any batches: the window stays within its ceilings, and a column keeps its place.
+    Its numbers are finite or missing, and each message becomes rows or is counted."""
     window = Window(max_rows=8, max_bytes=200_000)
     kinds: dict[str, str] = {}
     seq = 0
@@ -186,9 +190,9 @@ def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
 
 
 def test_truths_are_known() -> None:
-    """A snapshot knows which number columns have only true and false, in whatever way they were decoded: many
-    at once or one by one, beside texts and missing values, with older rows put in front. Once other numbers
-    have left the window, it is so again."""
+    """A snapshot's `truths` are the number columns that hold only true and false. It makes no difference
+    whether messages were decoded together or one by one, beside texts or missing values, or whether older
+    rows were put in front. Once other numbers have left the window, the column is listed again."""
     window = Window()
 
     def add(seq: int, *payloads: Any, to: Window = window) -> None:
@@ -214,7 +218,7 @@ def test_truths_are_known() -> None:
 
 
 def test_a_filter_keeps_truths(client: Client, server: NatsServer) -> None:
-    """Rows that went through SQL have their truths still, under their new names too."""
+    """Rows that went through SQL keep their `truths`, including a field that a computed column renames."""
     server.add_stream("T", ["t"])
     server.publish("t", *(json.dumps({"on": i % 2 == 0, "n": i}).encode() for i in range(20)))
     feed = client.feed("T", where="n >= 5", columns={"on": "n"})
@@ -223,8 +227,9 @@ def test_a_filter_keeps_truths(client: Client, server: NatsServer) -> None:
 
 
 def test_an_object_is_no_null() -> None:
-    """A field that is an object in some rows, and missing in others, is only the columns within it; beside
-    null, its own column is null where it is null and missing where it is an object."""
+    """A field that is an object in some rows and missing in others yields only the columns of the object's
+    fields. If it is null in other rows, it also has a column of its own: null where it is null, missing where
+    it is an object."""
     payload = b'[{"a": 1}, {"a": 2, "at": {"x": 1}}]'
     batch, _, _ = decode(Raw([1], [1], ["s"], [payload]), "json", None)
     assert set(batch.values) == {"a", "at.x"}

@@ -1,4 +1,4 @@
-"""Where periods start, in zones and across changes of the clocks, and what their values mean."""
+"""Where periods start, in time zones and across changes of the clocks, and the means of their values."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -50,8 +50,8 @@ def at(text: str) -> int:
 @given(moments, st.sampled_from(PERIODS), st.integers(1, 6), st.sampled_from(ZONES))
 @settings(max_examples=300)
 def test_now_lies_in_the_current_period(now: int, text: str, earlier: int, zone: str) -> None:
-    """Whatever the moment, zone and period, now lies in the current one and those before join on to it; they
-    begin within the look-back that is asked for, and no bin reaches over a start."""
+    """For any moment, zone and length, now lies in the current period, and the earlier periods adjoin it. All
+    begin within the look-back of full_reach(), and no bin crosses the start of a period."""
     period = parse_duration(text)
     starts = period_starts(period, earlier, now, zone)
     assert len(starts) == earlier + 2
@@ -99,14 +99,15 @@ def test_days_start_at_the_first_moment_of_the_local_day(now: int, zone: str, te
     ],
 )  # fmt: skip
 def test_starts(period: str, zone: str, now: str, expected: list[str]) -> None:
-    """Hours, days and weeks start as a calendar on the wall says."""
+    """Hours, days and weeks start as the local clock and calendar show, even on days when the clocks
+    change."""
     starts = period_starts(parse_duration(period), 2, at(now), zone)
     assert [local(start, zone) for start in starts] == expected
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../../etc/passwd", "Europe"])
 def test_unknown_zones_are_told(zone: str) -> None:
-    """A zone that nobody knows, as a browser may send, is an error in words."""
+    """An unknown time zone, which a browser may send, raises a LookbackError."""
     with pytest.raises(LookbackError, match="Unknown time zone"):
         period_starts(parse_duration("P1D"), 1, at("2026-01-01T00:00:00+00:00"), zone)
 
@@ -122,12 +123,12 @@ def test_unknown_zones_are_told(zone: str) -> None:
     ],
 )
 def test_names(period: str, names: list[str]) -> None:
-    """Periods are called as people call them."""
+    """Periods have everyday names, such as "current day" and "2 weeks before", instead of durations."""
     assert period_names(parse_duration(period), 2) == names
 
 
 def test_a_look_back_that_is_too_short_names_the_one_that_is_needed() -> None:
-    """The error says how far the periods reach back, and what to ask for."""
+    """The error states how far back the periods reach, and the look-back to use instead."""
     check_reach(parse_duration("PT2H"), parse_duration("PT1H"), 1)
     said = (
         "The look-back PT1H30M is too short for 2 periods of PT1H: the first one starts up to 2 hours "
@@ -144,14 +145,14 @@ def test_a_look_back_that_is_too_short_names_the_one_that_is_needed() -> None:
 
 @given(st.integers(1, 366 * 86_400_000))
 def test_durations_are_written_as_they_are_read(milliseconds: int) -> None:
-    """Every length comes back from its text."""
+    """parse_duration() reads back every length of whole milliseconds that iso_duration() writes."""
     length = pd.Timedelta(milliseconds=milliseconds)
     assert parse_duration(iso_duration(length)) == length
 
 
 @pytest.mark.parametrize("text", ["PT5M", "PT2H", "P1D", "P2DT1H", "PT0.5S", "PT1H30M"])
 def test_durations_are_short(text: str) -> None:
-    """A length is written without what is zero."""
+    """A duration is written without parts that are zero."""
     assert iso_duration(parse_duration(text)) == text
 
 
@@ -183,7 +184,8 @@ def window(rows: list[tuple[int, str | None, float]], now: int) -> Window:
 def test_means_are_those_of_the_rows(
     rows: list[tuple[int, str | None, float]], in_order: bool, elapsed: int
 ) -> None:
-    """In order or not, each mean is that of its stretch's rows, and the change is in percent of before."""
+    """Whether or not rows arrive in order, each mean is that of the period's rows up to the same elapsed
+    time. The change is in percent of the earlier mean."""
     now = 1_700_000_000 // 3600 * 3600 * SECOND + elapsed * SECOND
     rows = sorted(rows, key=lambda row: row[0]) if in_order else rows
     starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
@@ -198,7 +200,8 @@ def test_means_are_those_of_the_rows(
 
 
 def test_means_without_a_dimension() -> None:
-    """Without a dimension there is one row, called like the field; without a value there is none."""
+    """Without a dimension, the table has one row, named after the field. A missing field is an error; an
+    empty window gives an empty table."""
     now = 1_700_000_000 * SECOND
     starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
     made = window([(-3700, "a", 1.0), (-3650, None, 3.0), (-100, "b", 3.0)], now)
@@ -211,7 +214,7 @@ def test_means_without_a_dimension() -> None:
 
 
 def test_viewers_share_the_means() -> None:
-    """One table serves all who ask within a second for the same rows; other rows make another one."""
+    """All calls within a second for the same rows and dimension share one table; new rows give a new one."""
     now = 1_700_000_000 * SECOND
     starts = period_starts(parse_duration("PT1H"), 1, now, "UTC")
     made, means = window([(-100, "a", 1.0)], now), Means()

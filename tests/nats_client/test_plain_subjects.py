@@ -33,7 +33,7 @@ def say(server: NatsServer, subject: str, *values: float) -> None:
 
 
 def test_live_without_a_stream(server: NatsServer) -> None:
-    """What is published while somebody listens is shown, in order; what was before is not."""
+    """Messages published while the feed is subscribed are shown, in order; earlier ones are not."""
     say(server, "t.a", 1, 2)
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1M")
@@ -51,7 +51,8 @@ def test_live_without_a_stream(server: NatsServer) -> None:
 
 
 def test_interruption_is_told(server: NatsServer) -> None:
-    """A server that was killed, or frozen, leaves an interruption with its times; rows before it stay."""
+    """After the server was killed or frozen, the feed reports an interruption with its start and end; rows
+    from before it stay."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1M")
         feed.wait(30)
@@ -78,7 +79,7 @@ def test_interruption_is_told(server: NatsServer) -> None:
 
 
 def test_look_back_becomes_longer(server: NatsServer) -> None:
-    """There is nothing older to fetch: the window only keeps rows for longer."""
+    """A longer look-back fetches nothing older; the window only keeps rows for longer."""
     with Client(Settings(url=server.url)) as client:
         feed = client.feed(None, "t.>", look_back="PT1S")
         feed.wait(30)
@@ -91,7 +92,8 @@ def test_look_back_becomes_longer(server: NatsServer) -> None:
 
 
 def test_permission(tmp_path: Path) -> None:
-    """A login that may not subscribe gets an error; when it may, the feed comes alive by itself."""
+    """A login that may not subscribe gets an error, and the feed starts by itself once the permission is
+    given. It stops again when the permission is revoked."""
     users = 'authorization {{ users: [ {{ user: me, password: x, permissions: {{ subscribe: "{}" }} }} ] }}'
     with running_server(tmp_path, users.format("other")) as server:
         server.url = server.url.replace("//", "//me:x@")
@@ -108,6 +110,6 @@ def test_permission(tmp_path: Path) -> None:
 
 
 def test_bad_questions(server: NatsServer) -> None:
-    """Without stream and subject there is nothing to read."""
+    """A feed with neither a stream nor a subject is refused."""
     with Client(Settings(url=server.url)) as client, pytest.raises(SubjectError, match="needs a subject"):
         client.feed(None)

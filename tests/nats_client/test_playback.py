@@ -1,4 +1,5 @@
-"""A playback: at each of its moments exactly the rows of then, for all of its feeds, and without copies."""
+"""A playback: at each moment, all its feeds show exactly the rows stored before that moment, without
+copies."""
 
 import asyncio
 import gc
@@ -33,7 +34,7 @@ STEP = pd.Timedelta(milliseconds=200)
 
 @dataclass
 class Played:
-    """A server with two streams, A and B, and a stretch that has messages of both all along."""
+    """A server with two streams, A and B, and a stretch throughout which both received messages."""
 
     server: NatsServer
     start: pd.Timestamp
@@ -46,7 +47,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """Such a server. The field `late` comes only in the second half, and `k` is then a text."""
+    """Such a server. In the second half, messages also have the field `late`, and `k` is a text."""
 
     async def fill(nc: Any) -> tuple[int, int]:
         js = nc.jetstream()
@@ -84,7 +85,7 @@ def whole(client: Client, played: Played, stream: str = "A") -> Snapshot:
 
 
 def loaded(playback: Playback, stream: str = "A", look_back: str = "PT1H", **of: Any) -> PlayedFeed:
-    """A feed of the playback whose rows are all there."""
+    """A feed of the playback that has loaded all its rows."""
     feed = playback.feed(stream, look_back=look_back, **of)
     assert isinstance(feed, PlayedFeed)
     assert feed.wait(30)
@@ -99,7 +100,7 @@ def sequences(feed: PlayedFeed) -> list[int]:
 
 
 def until_moment(rows: Snapshot, moment: int, since: int = 0) -> list[int]:
-    """The sequences of the rows that were stored before `moment`."""
+    """The sequences of the rows that were stored from `since` to before `moment` (both in ns)."""
     held = (rows.received < moment) & (rows.received >= since)
     found: list[int] = rows.seq[held].tolist()
     return found
@@ -107,8 +108,8 @@ def until_moment(rows: Snapshot, moment: int, since: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("speed", [1, 5, 60, 600])
 def test_ends_as_the_stretch(played: Played, speed: int) -> None:
-    """Whatever the speed, no step shows a row from after its moment or lacks one from before; and at the end
-    rows and columns are those of the stretch, cell by cell, each once."""
+    """At any speed, each step shows exactly the rows stored before its moment. At the end, rows and columns
+    are those of the stretch, cell by cell, each row once."""
     with played.client() as client:
         rows = whole(client, played)
         playback = client.playback(played.start, played.end)
@@ -136,8 +137,8 @@ def test_ends_as_the_stretch(played: Played, speed: int) -> None:
 
 
 def test_rows_are_not_copied(played: Played, client: Client) -> None:
-    """A playback shows the arrays of the shared stretch: two of them at other moments hold no rows, and the
-    stream has one consumer at most."""
+    """Two playbacks of one stretch at different moments share its arrays and its one feed, and hold no rows
+    of their own."""
     rows = whole(client, played)
     first, second = (client.playback(played.start, played.end) for _ in range(2))
     one, other = loaded(first), loaded(second)
@@ -153,7 +154,8 @@ def test_rows_are_not_copied(played: Played, client: Client) -> None:
 
 
 def test_two_viewers_at_once(played: Played, client: Client) -> None:
-    """Two playbacks of a stretch go on at their own speeds and moments; pausing one leaves the other."""
+    """Two playbacks of one stretch have their own speeds and moments; pausing one does not affect the
+    other."""
     rows = whole(client, played)
     slow, fast = (client.playback(played.start, played.end) for _ in range(2))
     one, other = loaded(slow), loaded(fast)
@@ -172,8 +174,8 @@ def test_two_viewers_at_once(played: Played, client: Client) -> None:
 
 
 def test_feeds_stay_together(played: Played, client: Client) -> None:
-    """All feeds of a playback are at one moment: those of another stream, with names for tokens, with a
-    filter, and SQL over two of them."""
+    """All feeds of a playback are at the same moment: feeds of two streams, with named tokens, with a filter,
+    and SQL over two of them."""
     rows, others = whole(client, played), whole(client, played, "B")
     playback = client.playback(played.start, played.end)
     a, b = loaded(playback), loaded(playback, "B")
@@ -210,8 +212,8 @@ def test_feeds_stay_together(played: Played, client: Client) -> None:
 
 
 def test_look_back(played: Played, client: Client) -> None:
-    """A feed reaches back from the moment as far as it was asked, beyond the start of the stretch too, and
-    each reader gets no more than that."""
+    """A feed reaches back from the moment by its look-back, even to before the start of the stretch. A longer
+    look-back widens the same feed."""
     rows = whole(client, played)
     playback = client.playback(played.start, played.end)
     feed = loaded(playback, look_back="PT0.2S")
@@ -224,7 +226,7 @@ def test_look_back(played: Played, client: Client) -> None:
 
 
 def test_columns_of_then(played: Played, client: Client) -> None:
-    """A column is there from its first value on."""
+    """A column exists only after the moment of its first value."""
     playback = client.playback(played.start, played.end)
     feed = loaded(playback)
     assert "late" not in feed.snapshot().columns
@@ -240,8 +242,8 @@ def test_columns_of_then(played: Played, client: Client) -> None:
 
 
 def test_steps(played: Played, client: Client) -> None:
-    """A step shows one message more, or one less, of all feeds together, and pauses; at the ends of the
-    stretch it goes no further."""
+    """A step moves by a number of messages, forwards or backwards, counted over all feeds together, and
+    pauses. It stops at the ends of the stretch."""
     rows, others = whole(client, played), whole(client, played, "B")
     both = np.unique(np.concatenate([rows.received, others.received]))
     both = both[(both >= played.start.value) & (both < played.end.value)]
@@ -270,7 +272,7 @@ def test_steps(played: Played, client: Client) -> None:
 def test_steps_of_a_page_that_stands_still(
     played: Played, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step goes to the next message though nobody has read the feeds for a while."""
+    """A step goes to the next message even if no reader has read the feeds for a while."""
     rows = whole(client, played)
     playback = client.playback(played.start, played.end)
     loaded(playback)
@@ -282,8 +284,8 @@ def test_steps_of_a_page_that_stands_still(
 
 
 def test_jumps(played: Played, client: Client) -> None:
-    """After a jump back or forth, rows, bins and crossings are those that somebody has who comes to that
-    moment for the first time; the feeds from before a jump back stand still."""
+    """After a jump in either direction, rows, bins and crossings equal those computed from scratch for that
+    moment. A feed obtained before a jump back stays at its old moment."""
     rows = whole(client, played)
     playback = client.playback(played.start, played.end)
     length = played.end - played.start
@@ -315,8 +317,8 @@ def test_jumps(played: Played, client: Client) -> None:
 
 
 def test_speeds(played: Played, client: Client) -> None:
-    """It goes at the speed that was asked for, from the moment at which it was; and a feed that its watchers
-    do not read holds it, which it says."""
+    """A playback runs at the requested speed from its current moment. A feed that its watchers do not read
+    slows it down, which `held_to` reports."""
     playback = client.playback(played.start - HOUR, played.end)
     feed = loaded(playback)
     for wrong in (0, 3, -1, True, "fast"):
@@ -341,7 +343,7 @@ def test_speeds(played: Played, client: Client) -> None:
 
 
 def test_while_it_loads(played: Played) -> None:
-    """It waits at the start until its feeds have their rows, and for its first feed."""
+    """A playback waits at its start until it has a feed, and until its feeds have loaded their rows."""
     with played.client() as client:
         playback = client.playback(played.start, played.end)
         playback.play(600)
@@ -354,7 +356,8 @@ def test_while_it_loads(played: Played) -> None:
 
 
 def test_density(played: Played, client: Client) -> None:
-    """The messages along the stretch are counted, those of all feeds together, and none from before it."""
+    """density() counts the messages along the stretch, of all feeds together, and none from before its
+    start."""
     rows, others = whole(client, played), whole(client, played, "B")
     playback = client.playback(played.start, played.end)
     assert playback.density() == []
@@ -377,8 +380,8 @@ def test_density(played: Played, client: Client) -> None:
 
 
 def test_nobody_holds_it(played: Played, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A playback that nobody holds is gone, and so are its feeds and what was worked out for them; one that
-    nobody reads pauses, and forgets its feeds."""
+    """A playback that is no longer referenced is freed, with its feeds and all data derived for them. One
+    that has no reader pauses, and drops its feeds."""
     playback = client.playback(played.start - HOUR, played.end)
     feed = loaded(playback)
     feed.bins(("n",), None, HOUR).update(feed.snapshot(), feed.now())
@@ -403,7 +406,8 @@ def test_nobody_holds_it(played: Played, client: Client, monkeypatch: pytest.Mon
 
 
 def test_memory(played: Played) -> None:
-    """What is worked out for a playback counts towards the ceiling of the process, and its rows do not."""
+    """Data derived for a playback counts towards the process's memory ceiling; its rows, which are shared, do
+    not count again."""
     memory = Memory(256 << 20)
     with Client(Settings(url=played.server.url), memory=memory) as client:
         whole(client, played)
@@ -439,7 +443,8 @@ def test_raw_messages(played: Played, client: Client) -> None:
 
 
 def test_what_leaves_the_stream(server: NatsServer) -> None:
-    """What is purged leaves a playback, too, and is a gap once its moment has come."""
+    """Messages deleted from the stream also leave a playback, and are a gap once the playback has reached
+    their time."""
 
     async def fill(nc: Any) -> tuple[int, int]:
         start = time.time_ns()
@@ -468,7 +473,7 @@ def test_what_leaves_the_stream(server: NatsServer) -> None:
 
 
 def test_a_closed_stretch(played: Played, client: Client) -> None:
-    """When the shared feed is closed, readers get ClosedError, and who asks again gets a new one at the same
+    """When the shared feed is closed, readers get ClosedError; the next request opens a new feed at the same
     moment."""
     rows = whole(client, played)
     playback = client.playback(played.start, played.end)
@@ -485,7 +490,7 @@ def test_a_closed_stretch(played: Played, client: Client) -> None:
 
 
 def test_wrong_stretches(client: Client) -> None:
-    """A stretch that is none is named, and plain subjects cannot be played."""
+    """An invalid stretch is refused with the reason, and plain subjects cannot be played."""
     now = datetime.now(UTC)
     for start, end, says in (
         (now, now, "ends before it starts"),

@@ -1,4 +1,4 @@
-"""Rows of a query as charts and tables need them. How long lines are thinned is tested with bins."""
+"""Rows of a query as charts and tables need them. The thinning of long lines is tested with bins."""
 
 import pandas as pd
 
@@ -6,7 +6,8 @@ from nats_client.requests.result_table import with_times
 
 
 def test_times_in_json() -> None:
-    """A column of ISO 8601 texts is one of times; with a single text that is none it stays text."""
+    """A column of ISO 8601 texts becomes a column of times. A single text that is not a time keeps it a text
+    column."""
     rows = pd.DataFrame(
         {
             "a": ["2026-01-01T00:00:00Z", None, "2026-01-01T00:00:00.5+02:00"],

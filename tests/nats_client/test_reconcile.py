@@ -1,4 +1,4 @@
-"""The window is what the stream holds: what is purged, deleted or expired leaves it, and is reported."""
+"""The window holds what the stream holds: purged, deleted and expired messages leave it, and are reported."""
 
 import math
 import shutil
@@ -30,12 +30,12 @@ def sequences(feed: Feed | NamedFeed) -> list[int]:
 
 
 def removed(feed: Feed | NamedFeed) -> int:
-    """Messages that the feed's gaps count."""
+    """How many messages the feed's gaps report as removed."""
     return sum(gap.count or 0 for gap in feed.health.gaps if gap.why == "removed")
 
 
 def test_purge(server: NatsServer, client: Client) -> None:
-    """Purged messages leave the window, with their number and times reported; what comes next is shown."""
+    """Purged messages leave the window, and their number and times are reported; later messages are shown."""
     before = time.time_ns()
     server.publish("s.a", *numbered(10))
     feed = opened(client)
@@ -50,7 +50,8 @@ def test_purge(server: NatsServer, client: Client) -> None:
 
 
 def test_partial_purge(server: NatsServer, client: Client) -> None:
-    """A purge that keeps some leaves just these, in a feed of all subjects and in one of some."""
+    """A purge that keeps some messages leaves exactly these, in a feed of all subjects and in one with a
+    filter."""
     for i in range(20):
         server.publish(f"s.{'ab'[i % 2]}", *numbered(1, i))
     whole, part = opened(client), opened(client, "s.a")
@@ -65,8 +66,8 @@ def test_partial_purge(server: NatsServer, client: Client) -> None:
 
 
 def test_purged_before_it_is_opened(server: NatsServer, client: Client) -> None:
-    """After a purge of many the server takes each time for one after the end of the stream: a feed that is
-    opened then holds what is left of its look-back all the same, of all subjects and of some."""
+    """After a large purge, the server treats any start time as one after the end of the stream. A feed opened
+    then still holds what is left of its look-back, with and without a filter."""
 
     async def fill(nc: Any, count: int) -> None:
         for i in range(count):
@@ -91,7 +92,7 @@ def test_purged_before_it_is_opened(server: NatsServer, client: Client) -> None:
 
 
 def test_deleted_in_the_middle(server: NatsServer, client: Client) -> None:
-    """Messages deleted one by one leave the window, the ones deleted before it was opened are reported
+    """Messages deleted one by one leave the window. Those deleted before the feed was opened are reported
     too."""
     server.publish("s.a", *numbered(10))
     server.run(lambda nc: nc.jetstream().delete_msg("S", 4))
@@ -106,7 +107,8 @@ def test_deleted_in_the_middle(server: NatsServer, client: Client) -> None:
 
 
 def test_limits_faster_than_we_read(server: NatsServer, client: Client) -> None:
-    """What a limit takes before it is read is counted, exactly: rows and gaps together are the stream."""
+    """Messages that a limit removes before they are read are counted exactly: rows and gaps add up to all
+    messages published."""
     server.run(lambda nc: nc.jetstream().add_stream(name="T", subjects=["t.>"], max_msgs=100))
     server.publish("t.a", *numbered(10))
     feed = opened(client, stream="T")
@@ -123,7 +125,8 @@ def test_limits_faster_than_we_read(server: NatsServer, client: Client) -> None:
 
 
 def test_history_shorter_than_the_look_back(server: NatsServer, client: Client) -> None:
-    """Where the stream's start has gone before anyone read it, its beginning is reported."""
+    """If the start of the stream was purged before the feed was opened, the feed reports where its history
+    begins and how many messages are missing before that."""
     server.publish("s.a", *numbered(10))
     server.run(lambda nc: nc.jetstream().purge_stream("S", keep=4))
     feed = opened(client)
@@ -132,7 +135,8 @@ def test_history_shorter_than_the_look_back(server: NatsServer, client: Client) 
 
 
 def test_replaced_messages_are_no_loss(server: NatsServer, client: Client) -> None:
-    """With a limit per subject, or retention by interest, what goes was replaced or worked on."""
+    """With a limit per subject, or interest retention, messages that leave were replaced or acknowledged.
+    Their rows stay, and they are no gap."""
     server.run(lambda nc: nc.jetstream().add_stream(name="K", subjects=["k.>"], max_msgs_per_subject=1))
     interest = RetentionPolicy.INTEREST
     server.run(lambda nc: nc.jetstream().add_stream(name="I", subjects=["i.>"], retention=interest))
@@ -152,7 +156,8 @@ def test_replaced_messages_are_no_loss(server: NatsServer, client: Client) -> No
 
 
 def test_restored_from_a_backup(server: NatsServer, client: Client) -> None:
-    """A stream that is restored and written on has other messages under known numbers: the window too."""
+    """A stream that is restored from a backup and then written to has other messages under known sequences.
+    The window shows those."""
     server.publish("s.a", *numbered(10))
     backup = server.run(lambda nc: snapshot(nc, "S"))
     server.publish("s.a", *numbered(10, 10))
@@ -173,8 +178,8 @@ def test_restored_from_a_backup(server: NatsServer, client: Client) -> None:
 
 
 def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client: Client) -> None:
-    """A server whose disk goes back in time has the same stream, by its name and time of creation, with other
-    messages under known numbers: the window has these too."""
+    """If a server's disk goes back in time, its stream keeps its name and creation time, but has other
+    messages under known sequences. The window shows those."""
     store, kept = tmp_path / "nats" / "jetstream", tmp_path / "kept"
     server.publish("s.a", *numbered(10))
     server.stop()
@@ -195,7 +200,7 @@ def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client:
 
 
 def test_subjects_changed(server: NatsServer, client: Client) -> None:
-    """A stream whose subjects change while live goes on with its sequence."""
+    """A feed continues without a gap when the subjects of its stream change."""
     server.publish("s.a", *numbered(5))
     feed = opened(client)
     server.run(lambda nc: nc.jetstream().update_stream(name="S", subjects=["s.>", "other"]))

@@ -41,7 +41,8 @@ def test_mirror_and_source(tmp_path: Path) -> None:
 
 
 def test_another_domain(tmp_path: Path) -> None:
-    """A dashboard at a leaf node reads the hub's streams through its JetStream domain, over a restart."""
+    """A dashboard at a leaf node reads the hub's streams through its JetStream domain, and continues after a
+    restart of the hub."""
     port = free_port()
     jetstream = 'jetstream {{ store_dir: "{}", domain: {} }}'
     hub_config = jetstream.format(tmp_path / "hub", "hub") + f'\nleafnodes {{ listen: "127.0.0.1:{port}" }}\n'
@@ -88,7 +89,8 @@ accounts {
 
 
 def test_another_account(tmp_path: Path) -> None:
-    """Another account's JetStream, imported under a prefix of our own, flow control included."""
+    """Streams of another account are read through its JetStream API, imported under a prefix of our own, flow
+    control included."""
     with running_server(tmp_path, f'jetstream {{ store_dir: "{tmp_path}" }}\n{ACCOUNTS}') as server:
         url, server.url = server.url, server.url.replace("//", "//data:x@")
         server.add_stream("S", ["s.>"])
@@ -100,7 +102,7 @@ def test_another_account(tmp_path: Path) -> None:
 
 
 def test_contradicting_settings() -> None:
-    """A domain and a prefix name the same thing twice; a prefix is a subject without wildcards."""
+    """A domain and an API prefix cannot be combined; a prefix is a subject without wildcards."""
     with pytest.raises(SettingsError, match="cannot be combined"):
         Settings(domain="hub", api_prefix="data.api")
     with pytest.raises(SettingsError, match="without wildcards"):

@@ -1,6 +1,6 @@
-"""Messages that end as they were meant to are no loss; messages without a payload are rows.
+"""Messages that leave a stream as intended are no gap; messages without a payload are rows.
 
-Slow, because messages have to reach their end, and the server checks for that every few seconds.
+Slow, because messages have to expire, and the server checks for that every few seconds.
 """
 
 import time
@@ -31,12 +31,12 @@ def sequences(feed: Feed | NamedFeed) -> list[int]:
 
 
 def removed(feed: Feed | NamedFeed) -> int:
-    """Messages that the feed's gaps count."""
+    """How many messages the feed's gaps count."""
     return sum(gap.count or 0 for gap in feed.health.gaps)
 
 
 def wait_for_two_checks(feed: Feed) -> None:
-    """Wait until the stream was checked twice, so that what is reported of it is current."""
+    """Wait until the feed has checked its stream twice, so that its health is current."""
     seen = []
     stream_check = feed._stream_check
     assert stream_check is not None
@@ -52,8 +52,8 @@ def wait_for_two_checks(feed: Feed) -> None:
 
 
 def test_time_to_live(server: NatsServer, client: Client) -> None:
-    """Messages whose own time to live is over leave the window without a gap, of the whole stream and of a
-    filter, also where they had gone before the feed was opened; what is deleted is one."""
+    """Messages whose time to live is over leave the window without a gap, with and without a filter, even if
+    they expired before the feed was opened. A deleted message is a gap."""
     stream(server, "T", "t.>", allow_msg_ttl=True)
 
     def both(first: int) -> None:
@@ -84,8 +84,8 @@ def test_time_to_live(server: NatsServer, client: Client) -> None:
 def test_more_ended_than_are_listed(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where more messages have gone than are requested one by one, rows leave when their time to live is
-    over by the server's clock."""
+    """If more messages are gone than are requested one by one, rows leave when their time to live is over by
+    the server's clock."""
     monkeypatch.setattr("nats_client.feeds.reconcile.MOST_DELETED", 3)
     stream(server, "T", "t.>", allow_msg_ttl=True)
     publish(server, "t.keep", *numbered(1))
@@ -98,8 +98,8 @@ def test_more_ended_than_are_listed(
 
 
 def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
-    """Rows that a longer look-back has brought leave without a gap when their time to live is over; and what
-    is no longer in the window is not remembered."""
+    """Rows that a longer look-back fetched leave without a gap when their time to live is over. The end of a
+    row that has left the window is forgotten."""
     stream(server, "T", "t.>", allow_msg_ttl=True)
     publish(server, "t.short", *numbered(10), Nats_TTL="7s")
     time.sleep(2.2)
@@ -117,7 +117,7 @@ def test_older_rows_end_too(server: NatsServer, client: Client) -> None:
 
 
 def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
-    """A message that is deleted long before its time to live is over is a loss."""
+    """A message that is deleted long before its time to live is over is a gap."""
     stream(server, "T", "t.>", allow_msg_ttl=True)
     publish(server, "t.a", *numbered(3), Nats_TTL="1h")
     feed = opened(client, "T")
@@ -126,8 +126,8 @@ def test_deleted_before_its_time(server: NatsServer, client: Client) -> None:
 
 
 def test_limits_beside_times_to_live(server: NatsServer, client: Client) -> None:
-    """Where messages may have a time to live, those that a limit pushes out before they are read are counted
-    all the same."""
+    """In a stream that permits times to live, messages that a limit removes before they are read are still
+    counted."""
     stream(server, "T", "t.>", allow_msg_ttl=True, max_msgs=100)
     publish(server, "t.a", *numbered(10))
     feed = opened(client, "T")
@@ -158,7 +158,7 @@ def test_markers(server: NatsServer, client: Client) -> None:
 
 
 def test_markers_in_time(server: NatsServer, client: Client) -> None:
-    """Where rows have a time of their own, one without a payload has the time when it was stored."""
+    """If a feed takes its times from a field, a message without a payload has its storage time."""
     publish(server, "s.a", b'{"at": "2020-01-01T00:00:00Z"}', b"", b'{"at": 1}', b'{"no": 1}')
     feed = client.feed("S", look_back="PT1H", time="at")
     assert feed.wait(30)
@@ -168,7 +168,8 @@ def test_markers_in_time(server: NatsServer, client: Client) -> None:
 
 
 def test_roll_up(server: NatsServer, client: Client) -> None:
-    """A message that rolls up its subject, or all, replaces those before it: they leave without a gap."""
+    """A message that rolls up its subject, or all subjects, replaces the earlier messages, which leave
+    without a gap."""
     stream(server, "R", "r.>", allow_rollup_hdrs=True)
     publish(server, "r.a", *numbered(3))
     publish(server, "r.b", *numbered(2))
@@ -188,7 +189,7 @@ def test_roll_up(server: NatsServer, client: Client) -> None:
 def test_roll_up_that_arrives_after_a_check(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check of the stream that comes between a roll-up and its arrival finds no gap."""
+    """A check of the stream between the storage of a roll-up and its arrival reports no gap."""
     stream(server, "R", "r.>", allow_rollup_hdrs=True)
     publish(server, "r.a", *numbered(3))
     publish(server, "r.b", *numbered(2))
@@ -207,7 +208,7 @@ def test_roll_up_that_arrives_after_a_check(
 def test_roll_up_that_arrives_after_two_checks(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a filter, two checks of the stream may come between a roll-up and its arrival."""
+    """Even two checks of the stream between the storage of a roll-up and its arrival report no gap."""
     stream(server, "R", "r.>", allow_rollup_hdrs=True)
     publish(server, "r.a", *numbered(3))
     feeds = [opened(client, "R", "r.a"), opened(client, "R", "r.*")]
@@ -223,7 +224,7 @@ def test_roll_up_that_arrives_after_two_checks(
 
 
 def test_schedule(server: NatsServer, client: Client) -> None:
-    """A message that was to be sent at a time, and has been, is no loss."""
+    """A scheduled message leaves the stream once it has been sent, which is no gap."""
     stream(server, "D", "d.>", allow_msg_schedules=True, allow_msg_ttl=True)
     feed = opened(client, "D")
     at = (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -234,8 +235,8 @@ def test_schedule(server: NatsServer, client: Client) -> None:
 
 
 def test_first_sequence(server: NatsServer, client: Client) -> None:
-    """A stream that was made to begin at 1,000 has lost nothing before it; what is purged later is counted
-    from there."""
+    """A stream created with the first sequence 1,000 lacks nothing before it. Messages purged later are
+    counted from there."""
     stream(server, "F", "f.>", first_seq=1000)
     publish(server, "f.a", *numbered(5))
     feed = opened(client, "F")
@@ -249,7 +250,7 @@ def test_first_sequence(server: NatsServer, client: Client) -> None:
 
 
 def test_mirrors(server: NatsServer, client: Client) -> None:
-    """A mirror of some subjects, or from some sequence on, never had the others: they are no gap."""
+    """A mirror with a filter or a start sequence never held the other messages, so they are no gap."""
     for i in range(20):
         publish(server, f"s.{'ab'[i % 2]}", *numbered(1, i))
     stream(server, "SOME", mirror={"name": "S", "filter_subject": "s.b"})
@@ -267,7 +268,8 @@ def test_mirrors(server: NatsServer, client: Client) -> None:
 
 
 def test_replaced_before_it_was_opened(server: NatsServer, client: Client) -> None:
-    """A stream that keeps the newest of each subject, and nothing else limits, begins nowhere."""
+    """If a stream's only limit is one message per subject, the feed reports no beginning of its history:
+    older messages were replaced, not lost."""
     stream(server, "K", "k.>", max_msgs_per_subject=1)
     publish(server, "k.a", *numbered(5))
     feed = opened(client, "K")
@@ -281,6 +283,7 @@ def test_replaced_before_it_was_opened(server: NatsServer, client: Client) -> No
     [("5s", 5), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25), ("30", 30), ("never", None), ("x", None)],
 )
 def test_times_to_live(written: str, seconds: float | None) -> None:
-    """Durations are read as Go writes them; what is none is for ever."""
+    """A time to live is read as Go writes durations. A text that is no duration means that the message never
+    expires."""
     assert lives(written) == (2**62 if seconds is None else int(seconds * 1e9))
     assert time.time_ns() + lives(written) < 2**63
