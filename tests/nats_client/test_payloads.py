@@ -164,8 +164,8 @@ payloads = json_values.map(lambda value: json.dumps(value).encode()) | st.binary
 @settings(max_examples=200)
 @given(st.lists(st.lists(payloads, max_size=6), max_size=5), st.sampled_from(["json", "text"]))
 def test_whatever_comes(batches: list[list[bytes]], decoder: str) -> None:
-    """For any payloads, in any batches: the window stays within its ceilings, and a column keeps its place.
-    Its numbers are finite or missing, and each message becomes rows or is counted."""
+    """For any payloads, in any batches: the window stays within its ceilings, and no column disappears. Its
+    numbers are finite or missing, and each message becomes rows or is counted."""
     window = Window(max_rows=8, max_bytes=200_000)
     kinds: dict[str, str] = {}
     seq = 0

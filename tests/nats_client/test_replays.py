@@ -1,6 +1,6 @@
-"""Replays beside everything else: what is much never holds up what is live, and nothing live is old.
+"""Replays beside live feeds: a large replay never delays live data, and old data is never called live.
 
-Slow, because replays have to go on for as long as something beside them could be late.
+Slow, because replays have to last long enough to delay something beside them.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Plain:
 
 @contextmanager
 def watched(client: Client, live: Feed | NamedFeed) -> Iterator[list[str]]:
-    """What the connection and the live feed say of themselves, at each change, while the block runs."""
+    """Each change in the status of the connection and the phase of the live feed, while the block runs."""
     said: list[str] = []
     ended = threading.Event()
 
@@ -86,8 +86,8 @@ def watched(client: Client, live: Feed | NamedFeed) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("config", ["", "max_payload: 64KB\nmax_pending: 256KB"])
 def test_replays_stop_nobody(tmp_path: Path, config: str) -> None:
-    """Eight replays at once, also of a server that holds back little, lose no message of a plain subject and
-    leave a live feed live; each of them is complete."""
+    """Eight replays at once lose no message of a plain subject and leave a live feed live, even if the server
+    buffers little. Each replay is complete."""
     with running_server(tmp_path, config) as server, Client(Settings(url=server.url)) as client:
         subjects = [f"big.{i}" for i in range(8)]
         store(server, subjects, 80_000, 600)
@@ -111,7 +111,7 @@ def test_replays_stop_nobody(tmp_path: Path, config: str) -> None:
 
 
 def test_short_replay_is_not_behind_a_long_one(server: NatsServer, client: Client) -> None:
-    """A replay that begins while a long one is under way is over before it."""
+    """A short replay that begins during a long one ends before it."""
     store(server, ["big.a"], 200_000, 300)
     server.publish("s.a", *[b'{"pad":"%s"}' % (b"x" * 1000)] * 2000)
     long = client.feed("BIG", look_back="PT1H")
@@ -126,8 +126,8 @@ def test_short_replay_is_not_behind_a_long_one(server: NatsServer, client: Clien
 
 @pytest.mark.parametrize("subject", [None, "big.b"])
 def test_replay_begins_where_the_window_has_room(server: NatsServer, subject: str | None) -> None:
-    """Where more is stored than a window keeps, what it would not keep is not read, and reported as left
-    out."""
+    """If a stream holds more than a window keeps, the older messages are not read, and are reported as
+    dropped."""
     store(server, ["big.a", "big.b"], 200_000)
     stored = 200_000 if subject is None else 100_000
     with Client(Settings(url=server.url, feed_rows=20_000)) as client:
@@ -147,7 +147,8 @@ def test_replay_begins_where_the_window_has_room(server: NatsServer, subject: st
 
 
 def test_replay_goes_on_where_rows_turn_out_large(server: NatsServer) -> None:
-    """The ceiling in bytes is known once rows are: the rest of the replay then begins where it fits."""
+    """How many rows fit below the ceiling in bytes is known only after the first rows. The replay then skips
+    ahead to where the rest fits."""
     store(server, ["big.a"], 600_000)
     with Client(Settings(url=server.url, feed_memory=8 * 1024 * 1024)) as client:
         feed = client.feed("BIG", look_back="PT1H")
@@ -159,7 +160,7 @@ def test_replay_goes_on_where_rows_turn_out_large(server: NatsServer) -> None:
 
 
 def test_progress_never_goes_back(server: NatsServer, client: Client) -> None:
-    """Whatever happens to a replay, such as two killed servers, its progress does not run backwards."""
+    """The progress of a replay never decreases, even if the server is killed twice."""
     store(server, ["big.a"], 300_000, 200)
     feed = client.feed("BIG", look_back="PT1H")
     seen: list[float] = []
@@ -173,7 +174,8 @@ def test_progress_never_goes_back(server: NatsServer, client: Client) -> None:
 
 
 def test_longer_look_back_of_another_is_nothing_to_a_reader(server: NatsServer, client: Client) -> None:
-    """While older rows are fetched for one reader, the feed is live for those who look back less far."""
+    """While older rows are fetched for one reader, the feed stays live for readers with a shorter
+    look-back."""
     store(server, ["big.a"], 300_000, 200)
     time.sleep(2.5)
     server.publish("big.a", b'{"n":-1}')
@@ -190,7 +192,8 @@ def test_longer_look_back_of_another_is_nothing_to_a_reader(server: NatsServer, 
 
 
 def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
-    """A feed whose thread stands still is not called live for long, and is again once it moves."""
+    """A feed whose event loop is blocked soon stops being reported as live, and is live again once the loop
+    runs."""
     server.publish("s.a", b'{"n":1}')
     feed = client.feed("S")
     assert feed.wait(30)

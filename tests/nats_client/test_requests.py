@@ -1,4 +1,4 @@
-"""Requests to a real service: answers, every way to fail, and answers that are shared."""
+"""Requests to a real service: replies, every way to fail, and shared replies."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def client(server: NatsServer) -> Iterator[Client]:
 
 
 def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
-    """What `work` returns or raises, done by so many threads at once."""
+    """What `work` returns or raises in each of `count` threads at once."""
 
     def one(_: int) -> Any:
         try:
@@ -63,7 +63,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
 
 
 def test_answers(client: Client) -> None:
-    """Bytes and texts go as they are, all else as JSON; headers go with them; the answer comes decoded."""
+    """Bytes and texts are sent as they are, everything else as JSON, with headers. The reply is decoded."""
     sent: dict[str, Any] = {"a": [1, None], "b": "ä"}
     assert client.request("tester.echo", sent).value() == sent
     assert client.request("tester.echo", "words").value() == "words"
@@ -94,7 +94,8 @@ def test_answers(client: Client) -> None:
 def test_failures_are_told_apart(
     client: Client, subject: str, payload: Any, kind: type[LookbackError], said: str
 ) -> None:
-    """Each way to fail has an error of its own that names the subject, and none costs the connection."""
+    """Each kind of failure raises an error of its own that names the cause, and none closes the
+    connection."""
     connected = client.state
     with pytest.raises(kind) as raised:
         client.request(subject, payload, timeout=0.5 if kind is RequestTimeout else 20)
@@ -118,7 +119,8 @@ def test_headers_that_cannot_be_sent(client: Client, headers: dict[str, Any]) ->
 
 
 def test_headers_count_as_payload(client: Client) -> None:
-    """Headers count against the server's max_payload, so that they do not cost the connection either."""
+    """Headers count against the server's max_payload: a message that is too large with them is refused, and
+    the connection stays."""
     connected = client.state
     with pytest.raises(PayloadError, match="headers included"):
         client.request("tester.echo", b"x" * 1_048_570, headers={"a": "b"})
@@ -127,13 +129,14 @@ def test_headers_count_as_payload(client: Client) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, 61, float("nan"), "2"])
 def test_wait_is_bounded(client: Client, timeout: Any) -> None:
-    """A timeout that is none, or too long for a page, is refused."""
+    """A timeout must be a number of seconds above 0 and at most 60."""
     with pytest.raises(RequestFailed, match="more than 0 and at most 60 seconds"):
         client.request("tester.echo", timeout=timeout)
 
 
 def test_service_is_killed_at_work(server: NatsServer, client: Client) -> None:
-    """A service that dies over a request is a timeout, and nobody listens from then on."""
+    """If a service dies while it handles a request, the request times out, and later requests have no
+    responders."""
     with service(server.url, "mortal") as process, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.request, "mortal.slow", "60", timeout=3)
         until(lambda: stats(server, "mortal")["slow"]["num_requests"] == 1)
@@ -144,8 +147,8 @@ def test_service_is_killed_at_work(server: NatsServer, client: Client) -> None:
 
 
 def test_server_is_killed_meanwhile(tmp_path: Path) -> None:
-    """A connection lost over a request is reported as that, then that there is none; both within the
-    timeout."""
+    """A connection lost during a request is reported as such; the next request reports that there is no
+    connection. Both do so within their timeout."""
     with (
         running_server(tmp_path) as server,
         Client(Settings(url=server.url)) as client,
@@ -171,7 +174,7 @@ def test_server_is_killed_meanwhile(tmp_path: Path) -> None:
     ],
 )
 def test_not_permitted(tmp_path: Path, inbox: str, subject: str, said: str) -> None:
-    """What the login does not permit is reported at once, whether the question or the answer."""
+    """A missing permission is reported at once, whether for the request or for its reply."""
     with (
         running_server(tmp_path, RIGHTS.format(inbox)) as server,
         Client(Settings(url=server.url, user="me", password="x")) as client,
@@ -182,13 +185,13 @@ def test_not_permitted(tmp_path: Path, inbox: str, subject: str, said: str) -> N
 
 
 def stats(server: NatsServer, name: str) -> dict[str, dict[str, Any]]:
-    """The figures of a service by endpoint, as it tells them itself."""
+    """A service's own statistics, by endpoint."""
     answer = server.run(lambda nc: nc.request(f"$SRV.STATS.{name}", timeout=10))
     return {each["name"]: each for each in json.loads(answer.data)["endpoints"]}
 
 
 def test_answer_is_shared(client: Client) -> None:
-    """Who asks the same within the interval gets the same answer; other headers are another question."""
+    """Equal requests within the interval share one reply; other headers make another request."""
     answers = in_threads(8, lambda: client.shared_request("tester.count", every=60).value())
     assert len(set(answers)) == 1
     assert client.shared_request("tester.count", every=60).value() == answers[0]
@@ -196,7 +199,7 @@ def test_answer_is_shared(client: Client) -> None:
 
 
 def test_failure_is_shared(server: NatsServer, client: Client) -> None:
-    """A failure is raised again to all who ask within the interval, and not asked for again."""
+    """A failure is raised for all equal requests within the interval, and the service gets only the first."""
     before = stats(server, "tester")["fail"]["num_requests"]
     for error in in_threads(8, lambda: client.shared_request("tester.fail", every=60)):
         assert isinstance(error, ServiceError)
@@ -205,20 +208,20 @@ def test_failure_is_shared(server: NatsServer, client: Client) -> None:
 
 
 def test_asked_anew(client: Client) -> None:
-    """An answer that is old enough is asked for anew."""
+    """A reply older than the interval is requested again."""
     first = client.shared_request("tester.count", every=0.2).value()
     time.sleep(0.3)
     assert client.shared_request("tester.count", every=0.2).value() == first + 1
 
 
 def test_never_two_at_once(client: Client) -> None:
-    """Asked for now by many at once, each is asked, one after the other."""
+    """Equal requests with every=0 at the same time are all sent, one after the other."""
     assert in_threads(6, lambda: client.shared_request("tester.most", every=0, timeout=20).value()) == [1] * 6
 
 
 def test_last_answer_stays(tmp_path: Path) -> None:
-    """While there is no connection the newest answer stays; asked for now it gets the error that there is
-    none."""
+    """Without a connection, the last reply is still returned; a request with every=0 raises
+    ConnectionFailed."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         with service(server.url):
             assert client.shared_request("tester.count", every=0.1, timeout=20).value() == 1
@@ -231,7 +234,7 @@ def test_last_answer_stays(tmp_path: Path) -> None:
 
 
 def test_answers_are_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers are kept up to a number; the ones asked for lately stay."""
+    """Only a limited number of replies is kept: those requested last."""
     monkeypatch.setattr("nats_client.requests.requests.MOST_KEPT", 3)
     first = client.shared_request("tester.count", "0", every=60).value()
     for n in range(1, 4):

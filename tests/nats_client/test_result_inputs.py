@@ -47,7 +47,7 @@ def put(server: NatsServer, **values: object) -> None:
 
 
 def bucket(client: Client, keys: int) -> Watch:
-    """The bucket `limits` with so many keys."""
+    """The bucket `limits`, once it has `keys` keys."""
     watch = client.values("limits")
     assert watch.wait(20)
     until(lambda: watch.snapshot().held == keys)
@@ -55,7 +55,7 @@ def bucket(client: Client, keys: int) -> Watch:
 
 
 def asked(results: Results, sql: str, **tables: Input) -> Result:
-    """A result, once there is one."""
+    """A result, once it is computed."""
     found = results.get("", Query(sql, tuple(tables), {}), tables)
     assert found.wait(30)
     return found
@@ -70,8 +70,8 @@ def shown(result: Result) -> list[dict[str, Any]]:
 
 
 def test_rows_joined_with_a_bucket(server: NatsServer, client: Client, results: Results) -> None:
-    """Each row finds the values of its key, also after a key was written or deleted; a field that is called
-    like a column of the table has another name; objects within are read by their fields."""
+    """Each row is joined with the values of its key, also after a key was written or deleted. A field named
+    like a column of the table gets another name, and the fields of nested objects can be read."""
     put(
         server,
         a={"most": 10, "room": {"name": "attic"}, "key": "A"},
@@ -96,8 +96,8 @@ def test_rows_joined_with_a_bucket(server: NatsServer, client: Client, results: 
 
 
 def test_values_that_are_no_objects(server: NatsServer, client: Client, results: Results) -> None:
-    """Numbers stay numbers; among other values all are text, objects and arrays as JSON. A value has the time
-    of its revision."""
+    """If all values are numbers, they stay numbers; otherwise all become text, objects and arrays as JSON.
+    Each row has the time of its revision."""
     put(server, a=1, b=2.5)
     limits = BucketValues(bucket(client, 2))
     found = asked(results, "SELECT key, value, _time FROM b", b=limits)
@@ -111,14 +111,14 @@ def test_values_that_are_no_objects(server: NatsServer, client: Client, results:
 
 
 def test_arrays_and_objects_are_json(server: NatsServer, client: Client, results: Results) -> None:
-    """What is neither number, text nor time becomes text: arrays and objects as JSON."""
+    """Values other than numbers, texts and times become text: arrays and objects as JSON."""
     put(server, a={"cores": [3, 7], "spot": {"x": 1, "y": None}})
     found = asked(results, "SELECT cores, spot FROM b", b=BucketValues(bucket(client, 1)))
     until(lambda: shown(found) == [{"cores": "[3,7]", "spot": '{"x":1,"y":null}'}])
 
 
 def test_a_bucket_that_is_not_held_whole(server: NatsServer, results: Results) -> None:
-    """A bucket with more keys than are held is an error with a sentence, and no result of a part."""
+    """A bucket with more keys than are held gives an error, and no partial result."""
     put(server, **{f"k{n}": n for n in range(5)})
     with Client(Settings(url=server.url, bucket_keys=3)) as client:
         watch = client.values("limits")
@@ -129,7 +129,7 @@ def test_a_bucket_that_is_not_held_whole(server: NatsServer, results: Results) -
 
 
 def test_a_table_is_made_once_per_version(server: NatsServer, client: Client) -> None:
-    """Looking at a bucket that has not changed decodes no value again."""
+    """Reading a bucket that has not changed decodes no value again."""
     put(server, a=1)
     limits = BucketValues(bucket(client, 1))
     (_, first), (_, again) = limits.take(Moment()), limits.take(Moment())
@@ -142,7 +142,7 @@ def test_a_table_is_made_once_per_version(server: NatsServer, client: Client) ->
 def test_rows_joined_with_a_query(
     server: NatsServer, client: Client, results: Results, tmp_path: Path, accept: str
 ) -> None:
-    """The rows of a query are a table, their times are times in both formats, and live rows move the result
+    """The rows of a query are a table, and its times are times in both formats. New live rows update the join
     of both."""
     server.publish("s.a", b'{"n": 100}')
     feed = client.feed("S", "s.{name}", look_back="PT5M")

@@ -68,7 +68,7 @@ class Lines:
         return None
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """After each say()."""
+        """Call `changed` after each say()."""
         self.watchers.append(changed)
         return lambda: self.watchers.remove(changed)
 
@@ -82,7 +82,7 @@ def results() -> Iterator[Results]:
 
 
 def asked(results: Results, sql: str, lines: Lines, rights: str = "", limits: Limits | None = None) -> Result:
-    """A result over the table `t`, once it is there."""
+    """A result over the table `t`, once it is computed."""
     found = results.get(rights, Query(sql, ("t",), {}), {"t": lines}, limits=limits)
     assert found.wait(30)
     return found
@@ -95,7 +95,7 @@ def total(result: Result) -> float:
 
 
 def test_it_follows_its_inputs_and_nothing_else(results: Results) -> None:
-    """A result is worked out when rows came, and not while nothing changes."""
+    """A result is computed again when rows arrive, and not while nothing changes."""
     lines = Lines()
     lines.say(1, 2)
     found = asked(results, "SELECT sum(v) AS x FROM t", lines)
@@ -108,7 +108,7 @@ def test_it_follows_its_inputs_and_nothing_else(results: Results) -> None:
 
 
 def test_at_most_four_times_a_second(results: Results) -> None:
-    """However often rows come, the pause between two calculations is at least FASTEST."""
+    """However often rows arrive, the pause between two computations is at least FASTEST."""
     lines = Lines()
     lines.say(1)
     found = asked(results, "SELECT sum(v) AS x FROM t", lines)
@@ -124,7 +124,7 @@ def test_at_most_four_times_a_second(results: Results) -> None:
 
 
 def test_equal_questions_share_one_result(results: Results) -> None:
-    """Readers with the same rights, SQL, parameters and tables share a result, and nobody else does."""
+    """Only readers with the same rights, SQL, parameters and tables share a result."""
     lines, others = Lines(), Lines()
     sql = "SELECT sum(v) AS x FROM t WHERE name = $name"
     one = results.get("r", Query(sql, ("t",), {"name": "a"}), {"t": lines})
@@ -148,7 +148,7 @@ def test_a_parameter_of_another_type_is_another_one(results: Results) -> None:
 
 
 def test_results_build_on_each_other(results: Results) -> None:
-    """A result of a result follows the rows below it, and fails with what that fails with."""
+    """A result over another result follows its rows, and has its error if that one fails."""
     lines = Lines()
     lines.say(1, 2, names=("a", "b"))
     below = asked(results, "SELECT name, sum(v) AS x FROM t GROUP BY ALL", lines)
@@ -163,7 +163,8 @@ def test_results_build_on_each_other(results: Results) -> None:
 
 
 def test_an_unknown_column_is_no_error_before_the_first_row(results: Results) -> None:
-    """Without rows there is no column yet; with rows it is a mistake, until a row has the column."""
+    """While there are no rows, an unknown column is no error. With rows it is one, until a row has the
+    column."""
     lines = Lines()
     found = asked(results, "SELECT w AS x FROM t WHERE w IS NOT NULL", lines)
     assert found.error is None
@@ -178,7 +179,7 @@ def test_an_unknown_column_is_no_error_before_the_first_row(results: Results) ->
 
 
 def test_a_failure_ends(results: Results) -> None:
-    """A result that reaches a limit says so, and is there again once it fits."""
+    """A result that exceeds a limit has an error, and has rows again once they fit."""
     lines = Lines()
     lines.say(*range(100))
     limits = Limits(rows=100)
@@ -192,7 +193,7 @@ def test_a_failure_ends(results: Results) -> None:
 
 
 def test_a_slow_one_rests_and_says_so(results: Results) -> None:
-    """A calculation that takes long comes less often, and the result says how often."""
+    """A slow result is computed less often, and pace() reports how often."""
     lines = Lines()
     lines.say(1)
     slow = (
@@ -204,8 +205,7 @@ def test_a_slow_one_rests_and_says_so(results: Results) -> None:
 
 
 def test_endless_ones_keep_no_other_waiting(results: Results) -> None:
-    """While more results than there are turns are worked out without end, one that is quick follows its
-    input."""
+    """While more endless results run than there are turns, a quick result still follows its input."""
     lines, endless = Lines(), Lines()
     lines.say(1.0)
     endless.say(1.0)
@@ -230,8 +230,8 @@ def endless(number: int) -> str:
 
 
 def test_typed_endless_ones_of_one_viewer_keep_no_other_viewer_waiting(results: Results) -> None:
-    """While one viewer's tabs ask many endless queries, another viewer's first query is answered, and what a
-    third one sees goes on; both viewers who asked the same share one result."""
+    """While one viewer's tabs run many endless queries, the queries of other viewers are computed and kept
+    current. Equal typed queries share one result, but not with the same SQL in a page."""
     lines = Lines()
     lines.say(1.0)
     for i in range(result_module.AT_ONCE + 3):
@@ -251,8 +251,8 @@ def test_typed_endless_ones_of_one_viewer_keep_no_other_viewer_waiting(results: 
 
 
 def test_what_a_viewer_has_left_is_worked_out_no_more(results: Results) -> None:
-    """A viewer's next query does not wait for the one before, which ends; one that another viewer still asks
-    for goes on."""
+    """A query that its viewer has left ends, and the viewer's next query does not wait for it. A query that
+    another viewer still has open continues."""
     lines = Lines()
     lines.say(1.0)
     old = results.get("", Query(endless(1), ("t",), {}, typed=True), {"t": lines})
@@ -273,7 +273,7 @@ def test_what_a_viewer_has_left_is_worked_out_no_more(results: Results) -> None:
 
 
 def test_a_killed_one_comes_back(results: Results) -> None:
-    """A result whose process was killed says so, and is there again without new rows."""
+    """A result whose process was killed reports that, and is computed again without new rows."""
     lines = Lines()
     lines.say(1.0)
     found = results.get("", Query(endless(1), ("t",), {}, typed=True), {"t": lines})
@@ -292,7 +292,7 @@ def test_a_killed_one_comes_back(results: Results) -> None:
     ended: set[psutil.Process] = set()
 
     def reported() -> bool:
-        # One that is there at first may be the last query's, which is about to end
+        # A process that runs at first may be of the previous query, and about to end
         for child in running():
             ended.add(child)
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -304,7 +304,8 @@ def test_a_killed_one_comes_back(results: Results) -> None:
 
 
 def test_a_turn_goes_to_who_has_fewest() -> None:
-    """Each asker has its share of the turns; a free one goes to who has had none for longest."""
+    """Each asker holds at most its share of the turns; a free turn goes to the asker that waited longest for
+    one."""
     turns, order, held = Turns(2, 1), list[str](), threading.Event()
 
     def run(asker: str) -> None:
@@ -328,7 +329,7 @@ def test_a_turn_goes_to_who_has_fewest() -> None:
 
 
 def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a reader a result ends with its thread and rows; one that is watched stays."""
+    """A result without a reader is closed, with its thread and rows; a watched one stays."""
     monkeypatch.setattr(result_module, "UNREAD", 1.0)
     lines = Lines()
     lines.say(1)
@@ -347,8 +348,8 @@ def test_what_nobody_reads_is_dropped(results: Results, monkeypatch: pytest.Monk
 
 
 def test_results_count_towards_the_memory_ceiling() -> None:
-    """Rows of results and what is derived from them count, and one that has to shrink says why, also in its
-    events, as its end is."""
+    """The rows of a result, and data derived from them, count towards the ceiling. A result that has to
+    shrink reports why; its events contain this, and why it was closed."""
     memory = Memory(8 << 20)
     lines = Lines()
     lines.say(*range(50_000))
@@ -370,7 +371,7 @@ def test_results_count_towards_the_memory_ceiling() -> None:
 
 
 def test_two_tables_of_one_input_have_one_version(results: Results) -> None:
-    """An input that is two tables of a statement is read once for both, even if it changes at every read."""
+    """An input used as two tables of a statement is read once for both, even if it changes at every read."""
 
     @dataclass(eq=False)
     class Changing(Lines):
@@ -386,7 +387,7 @@ def test_two_tables_of_one_input_have_one_version(results: Results) -> None:
 
 
 def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More different questions than a process may have are refused with a sentence."""
+    """A process has a maximum number of different results; a further one is refused with an error."""
     monkeypatch.setattr(result_module, "MOST", 2)
     lines = Lines()
     for n in range(2):
@@ -396,7 +397,8 @@ def test_there_are_at_most_so_many(results: Results, monkeypatch: pytest.MonkeyP
 
 
 def test_unchanged_bins_do_not_travel_again(results: Results) -> None:
-    """A chart of a result that was worked out anew gets the bins that differ, a few bytes of hundreds."""
+    """After a result was computed again, its chart receives only the bins that differ: a small part of all
+    bytes."""
     lines = Lines()
     for ago in range(290, 0, -1):
         lines.say(1.0, 2.0, names=("a", "b"), ago=ago)
@@ -442,7 +444,7 @@ time.sleep(1)
 
 
 def test_a_program_ends_while_sql_runs() -> None:
-    """SQL that would run on is ended with the program, which reports no fault."""
+    """A program that ends while SQL runs ends that SQL too, and reports no fault."""
     done = subprocess.run(
         [sys.executable, "-c", ENDLESS], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -451,7 +453,8 @@ def test_a_program_ends_while_sql_runs() -> None:
 
 
 def test_equal_values_of_other_types_are_other_parameters() -> None:
-    """What two viewers bind is distinguished by type, within a list as well: SQL does not take 1 for true."""
+    """Parameters that are equal but differ in type are different, also within a list: to SQL, 1 is not
+    true."""
     sql = "SELECT n FROM r WHERE list_contains($p, n)"
     works = [Query(sql, ("r",), {"p": value}) for value in ((1,), (True,), (1.0,), (1, 1), 1, True)]
     assert len({work.identity for work in works}) == len(works)

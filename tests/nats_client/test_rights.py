@@ -1,7 +1,7 @@
-"""What a reader gets when the login does not permit something; rights that are taken away and given back,
-and logins that end and are renewed, while a feed is live.
+"""Permissions that a login lacks, permissions that are revoked and given back, and logins that expire and are
+renewed, while a feed is live.
 
-Slow, because rights are taken from a feed that has to notice, and logins have to end.
+Slow, because a feed has to notice that permissions are revoked, and logins have to expire.
 """
 
 import json
@@ -49,7 +49,8 @@ TAKEN = [
 
 
 def denying(verb: str, subject: str) -> str:
-    """Users of whom `me` may do everything but to `verb` ("publish", "subscribe") `subject`."""
+    """A configuration in which the user `me` may do everything except `verb` ("publish", "subscribe")
+    `subject`."""
     permissions = {"publish": {"allow": ">"}, "subscribe": {"allow": ">"}}
     permissions[verb] = {"allow": ">", "deny": subject}
     return (
@@ -62,8 +63,8 @@ def denying(verb: str, subject: str) -> str:
 def restricted(
     folder: Path, verb: str, subject: str, *, tester: bool = False
 ) -> Iterator[tuple[NatsServer, Client]]:
-    """A server with a stream S, a bucket B and, if asked for, the service `tester`; and a client that may do
-    everything but to `verb` `subject`."""
+    """A server with a stream S, a bucket B and, if `tester`, the service `tester`; and a client that may do
+    everything except `verb` `subject`."""
     with running_server(folder, denying(verb, subject)) as server:
         url, server.url = server.url, server.url.replace("//", "//admin:x@")
         server.add_stream("S", ["s.>"])
@@ -78,7 +79,7 @@ def restricted(
 
 
 def failure(ask: Look) -> Look:
-    """The error that `ask` raises."""
+    """A call of `ask` that returns the error that it raises."""
 
     def look(client: Client) -> object:
         try:
@@ -115,12 +116,12 @@ def past_values(client: Client) -> object:
 
 
 def services(client: Client) -> object:
-    """What a look for services was refused."""
+    """What service discovery was not permitted to request."""
     return client.services().refused
 
 
 def query(client: Client) -> object:
-    """Why a query has failed; its patience is as long as a viewer's."""
+    """Why a query with a long timeout has failed."""
     asked = client.query("history.query", {}, timeout=WAITS)
     asked.wait(30)
     return asked.error
@@ -144,7 +145,7 @@ WITHOUT_TESTER = {
     newest,
     history,
 }
-"""What asks the service `tester` nothing, which is a program that takes long to start."""
+"""Calls that do not need the service `tester`, a program that takes long to start."""
 
 API = "$JS.API"
 NAMED = "list the streams in the setting 'streams'"
@@ -179,8 +180,8 @@ DENIED = [
 
 @pytest.mark.parametrize(("look", "verb", "subject", "said"), DENIED)
 def test_denied(tmp_path: Path, look: Look, verb: str, subject: str, said: str) -> None:
-    """What the login does not permit is reported to whoever asked for it, with the subject as it was asked,
-    and without waiting for an answer that cannot come."""
+    """A missing permission is reported to the caller, with the subject as it was requested, and without
+    waiting for a reply that cannot come."""
     with restricted(tmp_path, verb, subject, tester=look not in WITHOUT_TESTER) as (_, client):
         until(lambda: "is not permitted" in str(look(client)))
         began = time.monotonic()
@@ -189,7 +190,7 @@ def test_denied(tmp_path: Path, look: Look, verb: str, subject: str, said: str) 
 
 
 def test_services_that_may_be_asked_something(tmp_path: Path) -> None:
-    """A login that may not ask for figures sees the services all the same."""
+    """A login that may not request statistics still sees the services."""
     with restricted(tmp_path, "publish", "$SRV.STATS", tester=True) as (_, client):
         until(lambda: client.services().names == ["tester"])
         assert {each.requests for each in client.services().instances[0].endpoints} == {None}
@@ -200,8 +201,8 @@ def test_services_that_may_be_asked_something(tmp_path: Path) -> None:
     [f"{API}.CONSUMER.DELETE.>", f"{API}.CONSUMER.INFO.>", f"{API}.STREAM.MSG.GET.>", "$JS.FC.>"],
 )
 def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A feed that is small needs only to make a consumer and to receive its messages. What it may not do
-    besides disturbs nobody; the log has it, once."""
+    """A small feed only needs to create a consumer and to receive its messages. Other permissions that it
+    lacks do not disturb it; a deletion that is denied is logged once."""
     caplog.set_level(logging.WARNING)
     with restricted(tmp_path, "publish", subject) as (server, client):
         feed, values = client.feed("S", look_back="PT1H"), client.values("B")
@@ -222,8 +223,8 @@ def test_what_is_not_needed(tmp_path: Path, subject: str, caplog: pytest.LogCapt
 
 
 def test_flow_control_is_denied(tmp_path: Path) -> None:
-    """A replay that needs flow control, and may not answer it, goes on in steps and says why; with the
-    permission given it says so no more."""
+    """A replay that needs flow control, but may not answer it, continues in steps and reports why. Once the
+    permission is given, it no longer reports that."""
     with restricted(tmp_path, "publish", "$JS.FC.>") as (server, client):
         text = "x" * 10_000
         server.publish("s.b", *[json.dumps({"n": n, "text": text}).encode() for n in range(600)])
@@ -242,7 +243,8 @@ def test_flow_control_is_denied(tmp_path: Path) -> None:
 
 
 def test_control_of_a_query_is_denied(tmp_path: Path) -> None:
-    """A query whose chunks may not be acknowledged ends with the subject, and what came is kept."""
+    """A query whose chunks may not be acknowledged fails with an error that names the subject, and keeps the
+    rows received."""
     with restricted(tmp_path, "publish", "history.query.control.>") as (server, client):
 
         async def answer(asked: Asked) -> None:
@@ -259,7 +261,7 @@ def test_control_of_a_query_is_denied(tmp_path: Path) -> None:
 
 
 def test_archive_is_denied(tmp_path: Path) -> None:
-    """A feed whose archive may not be asked has the stream's rows, and says what is missing and why."""
+    """A feed that may not query its archive has the stream's rows, and reports the missing permission."""
     with restricted(tmp_path, "publish", "history.>") as (server, client):
         server.run(lambda nc: nc.jetstream().purge_stream("S", keep=3))
         feed = client.feed("S", look_back="PT1H", archive="history.query")
@@ -269,7 +271,8 @@ def test_archive_is_denied(tmp_path: Path) -> None:
 
 
 def test_a_violation_is_no_reason_of_a_lost_connection(tmp_path: Path) -> None:
-    """A connection that is lost after a violation is reported as lost, and not as a lack of rights."""
+    """A connection that is lost after a permissions violation is reported as lost, not as a missing
+    permission."""
     with restricted(tmp_path, "publish", "nothing.>") as (server, client):
         with pytest.raises(NotPermitted, match=r"requests to 'nothing\.Here'"):
             client.request("nothing.Here", timeout=WAITS)
@@ -280,7 +283,7 @@ def test_a_violation_is_no_reason_of_a_lost_connection(tmp_path: Path) -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    """What a login must permit, as the table of docs/connecting.md has it."""
+    """The permissions that a login needs, from the table in docs/connecting.md."""
     text = (ROOT / "docs" / "connecting.md").read_text().partition("## What a login must permit")[2]
     rows = [line.split("|") for line in text.partition("## ")[0].splitlines() if line.startswith("| ")][2:]
     subject = re.compile(r"`([\w$*>-]+\.[\w$.*>-]+)`")
@@ -291,7 +294,7 @@ def documented() -> dict[str, list[str]]:
 
 
 async def allow_direct(nc: Any) -> None:
-    """Let the stream be asked without a consumer."""
+    """Allow direct gets on the stream METRICS."""
     js = nc.jetstream()
     config = (await js.stream_info("METRICS")).config
     config.allow_direct = True
@@ -299,7 +302,7 @@ async def allow_direct(nc: Any) -> None:
 
 
 def test_documented_rights_suffice(tmp_path: Path) -> None:
-    """With the rights of the document's table, and no others, everything works that the table names."""
+    """With exactly the permissions in the document's table, everything that the table names works."""
     rights = documented()
     assert {kind: len(subjects) for kind, subjects in rights.items()} == {"publish": 20, "subscribe": 2}
     config = (
@@ -354,8 +357,9 @@ def test_documented_rights_suffice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pinned", ["$KV.*.>", "$KV.copy.>"])
 def test_the_subjects_of_a_mirrored_bucket_are_pinned(tmp_path: Path, pinned: str) -> None:
-    """A bucket that mirrors another is asked for by "$KV.*.>", as its subjects have the other's name: a login
-    whose permission pins them to that reads it, and one that is pinned to its own name gets the error."""
+    """A bucket that mirrors another is read with the filter "$KV.*.>", since its subjects have the other's
+    name. A login whose permission names that filter can read it; with a permission for the bucket's own name,
+    the watch reports an error."""
     asked = f"{API}.CONSUMER.CREATE.KV_copy.*"
     publish = [
         f"{API}.STREAM.INFO.KV_copy",
@@ -381,8 +385,8 @@ def test_the_subjects_of_a_mirrored_bucket_are_pinned(tmp_path: Path, pinned: st
 
 @pytest.mark.parametrize("verb", ["subscribe", "publish"])
 def test_permission_is_taken_from_others(tmp_path: Path, verb: str) -> None:
-    """Plain subjects, and a bucket, whose permission is taken while live: reported, and live again when it is
-    given back."""
+    """If the permission for plain subjects or a bucket is revoked while live, their reader stops and reports
+    it, the other one stays live, and the reader continues once the permission is given back."""
     subject = "Plain.>" if verb == "subscribe" else f"{API}.STREAM.INFO.KV_B"
     with restricted(tmp_path, verb, "nothing") as (server, client):
         plain, values = client.feed(None, "Plain.>"), client.values("B")
@@ -398,7 +402,7 @@ def test_permission_is_taken_from_others(tmp_path: Path, verb: str) -> None:
 
 @pytest.mark.parametrize(("taken", "expected"), TAKEN, ids=["stream info", "consumer", "inbox"])
 def test_permission_is_taken_away(tmp_path: Path, taken: str, expected: str) -> None:
-    """The feed names the permission that was taken away, and with it given back misses nothing."""
+    """A feed reports the permission that was revoked, and misses no message once it is given back."""
     given = USERS.format(EVERY, '"_INBOX.>"')
     with running_server(tmp_path, given) as server:
         url, server.url = server.url, server.url.replace("//", "//admin:x@")
@@ -408,7 +412,7 @@ def test_permission_is_taken_away(tmp_path: Path, taken: str, expected: str) -> 
             feed = client.feed("S", look_back="PT1H")
             until(lambda: len(feed.snapshot()) == 5)
             server.configure(taken)
-            if "CONSUMER" in expected:  # a consumer that stands needs no permission; only its successor does
+            if "CONSUMER" in expected:  # an existing consumer needs no permission; only its successor does
                 for info in server.run(lambda nc: nc.jetstream().consumers_info("S")):
                     server.run(lambda nc: nc.jetstream().delete_consumer("S", info.name))
             until(lambda: expected in str(feed.health.why) and feed.health.phase == "stopped")
@@ -421,8 +425,8 @@ def test_permission_is_taken_away(tmp_path: Path, taken: str, expected: str) -> 
 
 
 def test_login_ends_and_is_renewed(tmp_path: Path) -> None:
-    """A user JWT that ends while live is reported; with the file renewed the feed goes on and misses
-    nothing."""
+    """A user JWT that expires while a feed is live is reported. Once its file is renewed, the feed continues
+    and misses nothing."""
     login = operator(tmp_path)
     with running_server(tmp_path / "nats", login.config) as server:
         file = login.write(None)

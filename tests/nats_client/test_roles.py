@@ -1,6 +1,6 @@
 """Clients that log in as a role: short-lived tokens, renewed while feeds, requests and queries run.
 
-Slow, because tokens have to end: the shortest life that leaves time for a renewal is some seconds.
+Slow, because tokens have to expire: the shortest life that leaves time for a renewal is some seconds.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def running(folder: Path, minutes: float = 5) -> Iterator[tuple[Realm, NatsServe
 
 @contextlib.contextmanager
 def as_role(folder: Path, role: str, minutes: float = 5) -> Iterator[tuple[Realm, NatsServer, Any, Client]]:
-    """The same, and a client that is connected."""
+    """The same, and a client connected as `role`."""
     with (
         running(folder, minutes) as (realm, server, service),
         Client(realm.settings(server.url, role)) as client,
@@ -55,13 +55,14 @@ def as_role(folder: Path, role: str, minutes: float = 5) -> Iterator[tuple[Realm
 
 
 def minted(service: Any) -> int:
-    """Tokens that were issued."""
+    """How many tokens were issued."""
     return int(service.log().count("A token of the role"))
 
 
 @dataclass
 class Load:
-    """Somebody who publishes with acknowledgements, writes keys, says plain things, and answers."""
+    """A program that publishes with acknowledgements, writes keys, publishes plain messages, and answers
+    requests."""
 
     server: NatsServer
     stored: int = 0
@@ -116,7 +117,8 @@ class Load:
 
 
 def test_lists_reads_and_finds_what_the_role_may(tmp_path: Path) -> None:
-    """A viewer's lists hold its streams, buckets and services, without asking for all; others are denied."""
+    """A role's lists hold only its own streams and buckets, without requesting all; access to others is
+    denied."""
     with running(tmp_path) as (realm, server, _):
         server.publish("s.a", *numbered(3))
         server.publish("o.a", *numbered(3))
@@ -150,8 +152,8 @@ def test_lists_reads_and_finds_what_the_role_may(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_mirrors_another(tmp_path: Path) -> None:
-    """A role with only a bucket that mirrors another lists it, and reads its keys and their history, although
-    their subjects have the other's name; the other stays denied."""
+    """A role that has only the mirror of a bucket lists it and reads its keys and their history, although
+    their subjects have the original's name. The original stays denied."""
     realm = Realm(tmp_path / "realm", ROLES + '\n[roles.mirror]\nbuckets = ["copy"]\n')
     with realm.server() as server, realm.service(server):
         stream(server, "KV_copy", mirror={"name": "KV_b"}, max_msgs_per_subject=5)
@@ -169,7 +171,8 @@ def test_a_bucket_that_mirrors_another(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_named_and_not_there(tmp_path: Path) -> None:
-    """It is left out of the lists, and its feed names only what the role may see."""
+    """A stream that the role names, but that does not exist, is left out of the lists. The error of its feed
+    names only streams that the role may see."""
     with as_role(tmp_path, "viewer") as (_, server, _, client):
         server.run(lambda nc: nc.jetstream().delete_stream("S"))
         assert client.streams() == []
@@ -180,7 +183,8 @@ def test_a_stream_that_is_named_and_not_there(tmp_path: Path) -> None:
 
 
 def test_settings_name_streams_and_services(server: NatsServer) -> None:
-    """Without a role the settings may name what to list: what is not there, or denied, is left out."""
+    """Without a role, the settings may name the streams and services to list. Streams that do not exist are
+    left out."""
     server.add_stream("T", ["t.>"])
     server.run(lambda nc: nc.jetstream().create_key_value(bucket="b"))
     named = Settings(url=server.url, streams="T, KV_b,NONE", services="tester")
@@ -196,8 +200,8 @@ def test_settings_name_streams_and_services(server: NatsServer) -> None:
 
 
 def test_renewals_are_not_noticed(tmp_path: Path) -> None:
-    """Across five renewals under load no row is lost or doubled, nothing ever leaves "connected" and
-    "following", and every request and query ends well."""
+    """Across five renewals under load, no row is lost or doubled, and every request and query succeeds. All
+    states stay "connected" and "following" throughout."""
     with running(tmp_path, 0.2) as (realm, server, service), Load(server) as load:
         seen: set[tuple[str, ...]] = set()
         with Client(realm.settings(server.url, "all")) as client:
@@ -264,7 +268,8 @@ def test_renewals_are_not_noticed(tmp_path: Path) -> None:
 
 
 def test_a_query_longer_than_its_token(tmp_path: Path) -> None:
-    """It ends with a sentence that says so, and keeps its rows; the feed beside it goes on."""
+    """A query that lasts longer than its token fails with an error that says so, and keeps its rows. A feed
+    beside it continues."""
     with as_role(tmp_path, "all", 0.05) as (_, server, _, client), Load(server):
         feed = client.feed("S", look_back="PT1H")
         until(lambda: feed.health.phase == "following")
@@ -278,7 +283,7 @@ def test_a_query_longer_than_its_token(tmp_path: Path) -> None:
 
 
 def test_the_connection_before_is_closed(tmp_path: Path) -> None:
-    """A renewal leaves one connection, once nothing uses the one before it."""
+    """After a renewal, the previous connection is closed once nothing uses it."""
     with as_role(tmp_path, "all", 0.1) as (_, _, service, client):
         feed = client.feed("S", look_back="PT1H")
         until(lambda: feed.health.phase == "following")
@@ -291,7 +296,8 @@ def test_the_connection_before_is_closed(tmp_path: Path) -> None:
 
 
 def test_no_token_service(tmp_path: Path) -> None:
-    """The client says what is missing, and keeps trying without haste; once it is there, it connects."""
+    """Without a token service, the client reports that and keeps trying; once the service is there, it
+    connects."""
     realm = Realm(tmp_path / "realm")
     with realm.server() as server, Client(realm.settings(server.url, "viewer")) as client:
         assert not client.wait(30)
@@ -307,7 +313,8 @@ def test_no_token_service(tmp_path: Path) -> None:
 
 
 def test_a_token_service_that_does_not_answer(tmp_path: Path) -> None:
-    """It is reported, and waited for no longer than any request."""
+    """A token service that does not answer is reported after a timeout; once it answers, the client
+    connects."""
     with running(tmp_path) as (realm, server, service):
         service.process.send_signal(signal.SIGSTOP)
         try:
@@ -322,7 +329,8 @@ def test_a_token_service_that_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_an_unknown_role(tmp_path: Path) -> None:
-    """It is refused with its name, asked for again without haste, and connects once it is in the table."""
+    """An unknown role is rejected by name, and its token is requested again only every few seconds. A role
+    without a signing key is reported as such."""
     with running(tmp_path) as (realm, server, service):
         with Client(realm.settings(server.url, "boss")) as client:
             assert not client.wait(30)
@@ -340,7 +348,8 @@ def test_an_unknown_role(tmp_path: Path) -> None:
 
 
 def test_the_login_is_refused(tmp_path: Path) -> None:
-    """A broker's login that the server does not take, or that may not ask, has its own sentence."""
+    """A broker's login that the server rejects, or that may not request tokens, is reported with an error of
+    its own."""
     with running(tmp_path) as (realm, server, _):
         stranger = Realm(tmp_path / "stranger")
         with Client(realm.settings(server.url, "viewer", credentials=str(stranger.broker))) as client:
@@ -358,8 +367,8 @@ def test_the_login_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_role_is_taken_away_and_given_back(tmp_path: Path) -> None:
-    """With the end of its token the client loses access, says why, and shows no right; given the role again
-    it goes on without a missing row."""
+    """When its role is removed, the client loses access as its token expires, reports why, and has no rights.
+    Once the role is back, the feed continues without a missing row."""
     with as_role(tmp_path, "viewer", 0.1) as (realm, server, _, client):
         feed = client.feed("S", look_back="PT1H")
         server.publish("s.a", *numbered(3))
@@ -381,7 +390,8 @@ def test_a_role_is_taken_away_and_given_back(tmp_path: Path) -> None:
 
 
 def test_a_token_is_revoked_and_given_back(tmp_path: Path) -> None:
-    """A revocation ends access at once, long before the token ends; the feed goes on once it is lifted."""
+    """A revocation ends access at once, long before the token expires; the feed continues once it is
+    lifted."""
     with as_role(tmp_path, "viewer") as (realm, server, _, client):
         feed = client.feed("S", look_back="PT1H")
         server.publish("s.a", *numbered(3))
@@ -411,7 +421,7 @@ def test_a_token_is_revoked_and_given_back(tmp_path: Path) -> None:
 
 
 def test_one_key_is_revoked(tmp_path: Path) -> None:
-    """Revoking the key that the log names ends that connection; as the role still stands, a new token
+    """Revoking the user key that the log names ends that connection. As the role still exists, a new token
     replaces it, and no row is missing."""
     with as_role(tmp_path, "viewer") as (realm, server, service, client):
         feed = client.feed("S", look_back="PT1H")
@@ -425,7 +435,8 @@ def test_one_key_is_revoked(tmp_path: Path) -> None:
 
 
 def test_a_key_that_the_account_does_not_know(tmp_path: Path) -> None:
-    """The server does not take such a token, and the client names what it may be."""
+    """The server rejects a token signed with a key that the account does not list, and the error names the
+    likely cause. With the right key, the client connects."""
     with running(tmp_path) as (realm, server, _):
         (realm.keys / "role-viewer.nk").write_text(Key.new("account").seed)
         with Client(realm.settings(server.url, "viewer")) as client:
@@ -438,7 +449,7 @@ def test_a_key_that_the_account_does_not_know(tmp_path: Path) -> None:
 
 
 def test_server_and_token_service_restart(tmp_path: Path) -> None:
-    """After kill -9 of both the client is back with a new token, and the feed has every row."""
+    """After kill -9 of both, the client reconnects with a new token, and the feed has every row."""
     with as_role(tmp_path, "viewer") as (_, server, service, client):
         feed = client.feed("S", look_back="PT1H")
         server.publish("s.a", *numbered(3))
@@ -467,7 +478,7 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_our_clock_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
-    """An hour between our clock and the others changes nothing: tokens are renewed in time."""
+    """If this machine's clock is an hour off, tokens are still renewed in time."""
     with running(tmp_path, 0.05) as (realm, server, service):
         right = time.time
         monkeypatch.setattr(time, "time", lambda: right() + hours * 3600)
@@ -482,8 +493,8 @@ def test_our_clock_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_the_token_services_clock_is_off(tmp_path: Path, hours: int) -> None:
-    """Ahead of the server's it does no harm; behind it, tokens have ended before they are used, and the
-    client names the clocks."""
+    """A token service's clock ahead of the server's does no harm. If it is behind, tokens expire before they
+    are used, and the error names the clocks."""
     realm = Realm(tmp_path / "realm", minutes=0.1)
     with (
         realm.server() as server,
@@ -501,8 +512,8 @@ def test_the_token_services_clock_is_off(tmp_path: Path, hours: int) -> None:
 
 
 def test_the_servers_clock_is_ahead_of_a_tokens_life(tmp_path: Path) -> None:
-    """Where the server ends a token before its time, the client learns by how much, and renews the next ones
-    in time."""
+    """If the server ends a token early because its clock is ahead, the client measures by how much, and
+    renews later tokens in time."""
     realm = Realm(tmp_path / "realm", minutes=0.2)
     with (
         realm.server() as server,
@@ -518,7 +529,7 @@ def test_the_servers_clock_is_ahead_of_a_tokens_life(tmp_path: Path) -> None:
 
 
 def test_a_server_that_checks_nothing(tmp_path: Path, server: NatsServer) -> None:
-    """Where nobody would enforce what the role may, the client does not connect."""
+    """A client with a role does not connect to a server that does not enforce the role's permissions."""
     realm = Realm(tmp_path / "realm")
     with realm.service(server), Client(realm.settings(server.url, "viewer")) as client:
         assert not client.wait(30)
@@ -530,7 +541,7 @@ def test_a_server_that_checks_nothing(tmp_path: Path, server: NatsServer) -> Non
 
 
 def test_no_login_in_plain_text(tmp_path: Path) -> None:
-    """With tls:// neither the broker's login nor a token goes to a server that offers no TLS."""
+    """With tls://, neither the broker's login nor a token is sent to a server that offers no TLS."""
     with running(tmp_path) as (realm, server, service):
         with Client(realm.settings(server.url.replace("nats:", "tls:"), "viewer")) as client:
             assert not client.wait(30)

@@ -1,4 +1,4 @@
-"""`where` and `columns` of a feed, on batches of messages: exact, whatever came together."""
+"""`where` and `columns` of a feed, on batches of messages: exact, however the messages are batched."""
 
 import json
 import math
@@ -118,7 +118,8 @@ def test_equal_to_pandas_on_all_rows(payloads: list[Payload], most: int) -> None
 @settings(max_examples=40)
 @given(st.lists(wild_payloads, min_size=1, max_size=60), sizes, sizes)
 def test_a_message_is_judged_by_itself(payloads: list[Payload], one: int, other: int) -> None:
-    """What came in the same batch makes no difference to what is kept and computed, whatever the types."""
+    """The rows kept and the values computed do not depend on the other messages of a batch, whatever their
+    types."""
     row_filter = RowFilter(
         "ms > 100 OR level != 'info'",
         [("twice", "ms * 2"), ("said", "upper(level)"), ("mix", "coalesce(ms, w)")],
@@ -150,7 +151,7 @@ def _is_above(value: Any) -> bool:
 
 
 def _differs(value: Any) -> bool:
-    # A number or a time is no text that can be compared: NULL.
+    # A number or a time compared with a text is NULL.
     return isinstance(value, str) and value != "info" and not value.startswith("2024")
 
 
@@ -173,8 +174,8 @@ def _same(one: list[Any], other: list[Any]) -> bool:
 def test_equal_to_pandas_after_what_happens_to_streams(
     payloads: list[Payload], most: int, happens: list[tuple[str, int]]
 ) -> None:
-    """The same after purges, deletions, late rows, a recreated stream and a ceiling: what the window of all
-    messages has lost, the other has lost, too."""
+    """The same after purges, deletions, late rows, a recreated stream and evicted rows: a filtered window
+    loses the same rows as an unfiltered one."""
     row_filter = RowFilter("ms > 100", [("kw", "w / 1000")])
     windows = Window(), Window()
     first = 1
@@ -218,7 +219,7 @@ def test_equal_to_pandas_after_what_happens_to_streams(
 @settings(max_examples=40)
 @given(st.lists(plain_payloads, min_size=10, max_size=60), sizes)
 def test_ceiling_counts_rows_that_are_kept(payloads: list[Payload], most: int) -> None:
-    """A ceiling keeps the newest rows that match; others take no part in it."""
+    """A ceiling counts only rows that match, and keeps the newest of them."""
     messages = raw(payloads)
     every = window(RowFilter("ms > 0"), messages, most).snapshot().seq.tolist()
     few = window(RowFilter("ms > 0"), messages, most, max_rows=5)
@@ -267,7 +268,7 @@ def test_where(where: str, right: list[int]) -> None:
 
 
 def test_texts_that_are_times() -> None:
-    """A text in ISO 8601 is a time, whatever other messages have; and it can still be searched as a text."""
+    """A text in ISO 8601 is a time, whatever other messages hold, and can still be searched as a text."""
     payloads: list[Payload] = [
         {"until": "2026-01-02T05:00:00Z"},
         {"until": "never"},
@@ -316,7 +317,8 @@ def test_computed_columns(text: str, right: list[Any]) -> None:
 
 
 def test_computed_column_of_the_name_of_a_field() -> None:
-    """It takes the name; the field becomes payload{name}. Expressions mean the fields of the message."""
+    """A computed column takes the name of a field, which becomes payload{name}. Expressions still refer to
+    the fields of the message."""
     found = window(RowFilter("w > 1000", [("w", "w / 1000")]), raw([{"w": 2000}, {"w": 500}])).snapshot()
     assert values(found, "w") == [2]
     assert values(found, "payloadw") == [2000]
@@ -336,7 +338,7 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_times_of_a_result() -> None:
-    """A computed time is a time; one that does not fit into the columns is none."""
+    """A computed time is a time; one that nanoseconds cannot hold is missing."""
     found = computed(
         "TIMESTAMPTZ '2026-01-01 00:00:00.5' + to_days(CAST(d AS INTEGER))", [{"d": 1}, {"d": 10**6}]
     )
@@ -344,7 +346,7 @@ def test_times_of_a_result() -> None:
 
 
 def test_arrays_of_a_message() -> None:
-    """Each item of an array is judged by itself."""
+    """Each item of an array is filtered by itself."""
     messages = Raw(
         [1, 2], [START, START + 1], ["s.a"] * 2, [b'[{"n": 1}, {"n": 5}, {"n": 7}]', b'[{"n": 0}]']
     )
@@ -353,8 +355,8 @@ def test_arrays_of_a_message() -> None:
 
 
 def test_named_tokens() -> None:
-    """A token comes before a field of its name, which is payload{name} then; with other names the same text
-    means something else, so the names are part of a feed's identity, as far as they are used."""
+    """A named token takes precedence over a field of the same name, which becomes payload{name}. The names
+    change what an expression means, so those that it uses are part of a feed's identity."""
     subjects = ["s.a", "s.b", "s.a"]
     messages = raw([{"host": "x"}, {"host": "x"}, {"host": "y"}], subjects=subjects)
     batch = decode(messages, "json", None)[0]
@@ -370,7 +372,8 @@ def test_named_tokens() -> None:
 
 
 def test_a_field_that_no_message_had() -> None:
-    """It is no error: it is reported with the nearest field, until a message has it."""
+    """A field that no message has had is no error. It is reported with the nearest field, until a message has
+    it."""
     row_filter = RowFilter("levle = 'error'")
     row_filter.apply(decode(raw([{"level": "error", "ms": 1}]), "json", None)[0])
     assert list(row_filter.seen.absent) == ["levle"]
@@ -381,7 +384,7 @@ def test_a_field_that_no_message_had() -> None:
 
 
 def test_a_type_with_which_it_has_no_value() -> None:
-    """The reason is reported once, in words."""
+    """If an expression has no value for a field's type, the reason is reported once."""
     row_filter = RowFilter("ms > 100")
     row_filter.apply(decode(raw([{"ms": "fast"}, {"ms": 200}, {"ms": "slow"}]), "json", None)[0])
     (note,) = row_filter.seen.notes
@@ -418,8 +421,8 @@ def test_a_type_with_which_it_has_no_value() -> None:
     ],
 )
 def test_mistakes(where: Any, said: str) -> None:
-    """A mistake is reported before anything is opened, with its place; and nothing but scalar functions of
-    one row's fields is open to an expression."""
+    """A mistake is reported with its place before a feed is opened. An expression may use only scalar
+    functions of one row's fields."""
     with pytest.raises(SqlError, match=r"^where: ") as caught:
         checked_expressions(where, {}, ())
     assert said in str(caught.value)
@@ -429,27 +432,27 @@ def test_mistakes(where: Any, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "_time", "a\nb", "x" * 300])
 def test_names_of_computed_columns(name: str) -> None:
-    """A name must be one."""
+    """An invalid name of a computed column is refused."""
     with pytest.raises(SqlError):
         checked_expressions(None, {name: "ms"}, ())
 
 
 def test_no_more_than_it_holds() -> None:
-    """What no row uses any more is not kept: texts of messages that do not match take no memory."""
+    """Texts that no row of the window uses are not kept: messages that do not match take no memory."""
     payloads: list[Payload] = [{"id": f"text {i}", "ok": i == 7} for i in range(1000)]
     found = window(RowFilter("ok"), raw(payloads)).snapshot()
     assert found.codes("id")[1] == ["text 7"]
 
 
 def test_columns_without_rows_are_none() -> None:
-    """A field that only other messages have is no column."""
+    """A field that only messages without a match have is not a column."""
     payloads: list[Payload] = [{"n": 1, "stack": "x"}, {"n": 2, "ms": 5}, {"n": 1, "deep": {"er": None}}]
     found = window(RowFilter("n = 2"), raw(payloads)).snapshot()
     assert list(found.columns) == ["_subject", "n", "ms"]
 
 
 def test_times_survive() -> None:
-    """Times that a feed keeps are those that were written."""
+    """A filter keeps the times of its rows exactly, to the nanosecond."""
     payloads: list[Payload] = [{"at_": f"2026-01-01T00:00:0{i}.123456789Z", "n": i} for i in range(5)]
     found = window(RowFilter("n >= 3"), raw(payloads)).snapshot()
     times: IsoTimes = found.iso_times("at_")

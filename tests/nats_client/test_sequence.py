@@ -1,4 +1,4 @@
-"""What a consumer sends comes to each message once, in order, or to a doubt."""
+"""Whatever a consumer sends, each message is delivered once and in order, or the consumer is in doubt."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ STATUS = {"Status": "100", "Description": "Idle Heartbeat"}
 
 
 def stored(seq: int) -> int:
-    """When a stream that nothing happened to has stored the message."""
+    """The time at which an undisturbed stream stored the message."""
     return 1_000 + 10 * seq
 
 
@@ -24,7 +24,7 @@ def subject_of(seq: int) -> bytes:
 
 
 def acks_of(seqs: list[int]) -> list[Ack]:
-    """What a new consumer says of these messages."""
+    """What a new consumer reports with these messages."""
     return [(seq, at + 1, stored(seq), len(seqs) - at - 1) for at, seq in enumerate(seqs)]
 
 
@@ -65,7 +65,7 @@ def arrive(acks: list[Ack], sizes: list[int]) -> list[Arrived | MessageBlock]:
 
 
 def disturb(acks: list[Ack], faults: list[tuple[str, int]]) -> list[Ack]:
-    """What arrives of them where some are lost, doubled, or change places."""
+    """The messages as they arrive if some are lost, doubled or moved."""
     acks = list(acks)
     for fault, place in faults:
         if not acks:
@@ -94,9 +94,9 @@ SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=4)
 def test_each_message_once_in_order_or_a_doubt(
     held: set[int], tries: list[tuple[list[tuple[str, int]], set[int], int]], sizes: list[int], subject: str
 ) -> None:
-    """Whatever is lost, doubled, moved or purged, and however often the consumer is made anew: all that the
-    stream still holds is delivered, each sequence once and in order; a consumer whose messages did not arrive
-    as they were sent is put in doubt; and without a filter each message that was purged unread is counted."""
+    """Messages may be lost, doubled, moved or purged, and the consumer recreated any number of times. All
+    messages that the stream still holds are delivered, each once and in order. A consumer whose messages did
+    not arrive as sent is put in doubt. Without a filter, each message that was purged unread is counted."""
     delivered: list[int] = []
     at, gone = Position(), 0
     for faults, purged, split in [*tries, ([], set(), 0)]:
@@ -134,8 +134,8 @@ def test_each_message_once_in_order_or_a_doubt(
 def test_a_run_is_the_same_as_its_messages_one_by_one(
     said: list[tuple[int, int]], last: int, until: int | None, subject: str | None
 ) -> None:
-    """What messages come to does not depend on whether they arrive together, also where their sequences make
-    no sense."""
+    """A block of messages gives the same result as its messages one by one, even if their sequences make no
+    sense."""
     acks = [(seq, order, stored(seq), len(said)) for seq, order in said]
     before = Position(last, known_at=stored(last) if last >= 0 else None)
     together = Tracker(until).take([block(acks)], before, subject)
@@ -145,7 +145,8 @@ def test_a_run_is_the_same_as_its_messages_one_by_one(
 
 @given(st.sets(st.integers(1, 40), min_size=1), st.integers(1, 40), SIZES)
 def test_nothing_from_the_end_on_is_taken(held: set[int], until: int, sizes: list[int]) -> None:
-    """With an end, exactly what lies before it is delivered; the position says when the end is reached."""
+    """With an end, exactly the messages before it are delivered, and the position shows when the end is
+    reached."""
     sent = acks_of(sorted(held))
     taken = Tracker(until).take(arrive(sent, sizes), Position(), ">")
     assert list(taken.raw.seq) == [seq for seq in sorted(held) if seq < until]
@@ -154,8 +155,8 @@ def test_nothing_from_the_end_on_is_taken(held: set[int], until: int, sizes: lis
 
 @pytest.mark.parametrize("together", [False, True])
 def test_the_last_message_must_be_the_same_again(together: bool) -> None:
-    """The message that is sent once more tells another stream by its time of storage; the same message is no
-    news. Nothing is delivered of another stream."""
+    """A consumer sends the last known message once more. If its storage time is the same, it is not delivered
+    again; if not, the stream is another one, and nothing of it is delivered."""
     read = Position(7, known_at=stored(7))
     sound = acks_of([7, 8])
     parts: list[Arrived | MessageBlock] = [block(sound)] if together else list(map(single, sound))
@@ -168,7 +169,7 @@ def test_the_last_message_must_be_the_same_again(together: bool) -> None:
 
 
 def test_what_was_not_asked_for_is_a_doubt() -> None:
-    """A message of a subject that the filter does not match is taken for a mistake of the server's."""
+    """A message whose subject the filter does not match puts the consumer in doubt."""
     parts: list[list[Arrived | MessageBlock]] = [[single(acks_of([1])[0])], [block(acks_of([1]))]]
     for batch in parts:
         with pytest.raises(DoubtError, match=r"'s\.1', which its filter does not match"):
@@ -176,8 +177,8 @@ def test_what_was_not_asked_for_is_a_doubt() -> None:
 
 
 def test_status_messages() -> None:
-    """Flow control is to be answered; a heartbeat that tells of more than has arrived is a doubt, one of an
-    idle consumer says that nothing is to come; any other status is a doubt."""
+    """Flow control requires a reply. A heartbeat that reports more messages than have arrived is a doubt; an
+    idle consumer's heartbeat means that none is pending. Any other status is a doubt."""
     behind = Position(3, expected=4, pending=9)
 
     def taken(reply: bytes, headers: dict[str, str]) -> Taken:
@@ -196,7 +197,7 @@ def test_status_messages() -> None:
 
 
 def test_what_is_behind_a_doubt_is_not_taken() -> None:
-    """What came before a doubt is delivered, what came after it is not."""
+    """Messages that arrived before a doubt are delivered; later ones are not."""
     sent = acks_of([1, 2, 3, 4])
     for parts in ((block([*sent[:2], sent[3]]),), (block(sent[:2]), single(sent[3]), block(sent[2:3]))):
         taken = Tracker(None).take(parts, Position(), None)

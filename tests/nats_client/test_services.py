@@ -1,4 +1,4 @@
-"""Services found by the service protocol: real ones, ones that go, ones that lie."""
+"""Service discovery: real services, services that disappear, and services with invalid replies."""
 
 import asyncio
 import math
@@ -44,7 +44,7 @@ def client(server: NatsServer) -> Iterator[Client]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look serves everybody for a moment only."""
+    """One discovery is shared for a moment only, so that tests see changes soon."""
     monkeypatch.setattr("nats_client.requests.discovery.AGAIN_AFTER", 0.1)
     monkeypatch.setattr("nats_client.requests.discovery.TOO_OLD", 0.2)
 
@@ -56,7 +56,7 @@ def endpoints(found: Services, name: str = "tester") -> dict[str, Endpoint]:
 
 
 def test_nobody_there(client: Client) -> None:
-    """Where there is no service, none is listed."""
+    """Without a service, none is listed."""
     found = client.services()
     assert (found.names, found.malformed, found.refused) == ([], 0, None)
     assert found.frame().empty
@@ -65,7 +65,7 @@ def test_nobody_there(client: Client) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_figures(server: NatsServer, client: Client) -> None:
-    """Each instance is listed with what it says of itself, its figures and their rates."""
+    """Each instance is listed with its description, its statistics and their rates."""
     with service(server.url), service(server.url):
         until(lambda: len(client.services().instances) == 2)
 
@@ -102,7 +102,8 @@ def test_figures(server: NatsServer, client: Client) -> None:
 def test_killed_service_is_gone_then_dropped(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service killed with -9 is listed as gone, with when it was last seen, and after a while no more."""
+    """A service killed with -9 is listed as gone, with the time at which it was last seen, and is dropped
+    after a while."""
     with service(server.url, "lasting"), service(server.url, "mortal") as process:
         until(lambda: client.services().names == ["lasting", "mortal"])
         process.kill()
@@ -117,7 +118,7 @@ def test_killed_service_is_gone_then_dropped(
 
 @pytest.mark.usefixtures("quick")
 def test_server_comes_back(server: NatsServer, client: Client) -> None:
-    """While the server is down the last look stays; with it back the services are found again."""
+    """While the server is down, the last result stays; once it is back, the services are found again."""
     with service(server.url) as first:
         until(lambda: client.services().names == ["tester"])
         server.kill()
@@ -131,7 +132,7 @@ def test_server_comes_back(server: NatsServer, client: Client) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_lies_are_left_out(server: NatsServer, client: Client) -> None:
-    """Answers that are not what the protocol says are counted, with samples, and hide no other service."""
+    """Replies that violate the service protocol are counted, with samples, and hide no other service."""
     with service(server.url), answering(server.url, BAD):
         until(lambda: client.services().malformed == sum(map(len, BAD.values())))
         found = client.services()
@@ -142,7 +143,7 @@ def test_lies_are_left_out(server: NatsServer, client: Client) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_names_are_data(server: NatsServer, client: Client) -> None:
-    """Names and texts are whatever somebody chose to answer, and are kept to the letter."""
+    """A service may choose any name and text; each is kept to the letter."""
     name = "<img src=x onerror=alert(1)> **b** \n$SRV"
     odd = {"name": name, "metadata": {"<b>": "`x`"}, "started": "0001-01-01T00:00:00Z"}
     with answering(server.url, {verb: [answer(verb, **odd)] for verb in BAD}):
@@ -153,7 +154,7 @@ def test_names_are_data(server: NatsServer, client: Client) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_flood_is_bounded(server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instances are listed up to a number; the others are counted."""
+    """At most a fixed number of instances is listed; the others are counted."""
     monkeypatch.setattr("nats_client.requests.discovery.MOST_INSTANCES", 10)
     crowd = [answer("PING", id=f"I{n}") for n in range(50)]
     with answering(server.url, {"PING": crowd}):
@@ -170,7 +171,7 @@ def test_flood_is_bounded(server: NatsServer, client: Client, monkeypatch: pytes
     ids=["nothing", "no figures"],
 )
 def test_not_permitted(tmp_path: Path, publish: str, inbox: str, names: list[str], said: str) -> None:
-    """What the login does not permit to ask is reported, and what it permits is shown."""
+    """A request that the login does not permit is reported, and the results of permitted ones are shown."""
     with running_server(tmp_path, RIGHTS.format(publish, inbox)) as server:
         url = server.url.replace("//", "//admin:x@")
         with service(url), Client(Settings(url=server.url, user="me", password="x")) as client:
@@ -182,7 +183,7 @@ def test_not_permitted(tmp_path: Path, publish: str, inbox: str, names: list[str
 
 
 def test_inbox_not_permitted(tmp_path: Path) -> None:
-    """A login that may not have an inbox gets an error that says so."""
+    """A login that may not subscribe to its inbox gets an error that says so."""
     with (
         running_server(tmp_path, RIGHTS.format('"$SRV.>"', "none")) as server,
         Client(Settings(url=server.url, user="me", password="x")) as client,
@@ -209,7 +210,7 @@ JSON = st.recursive(
     value=JSON,
 )
 def test_any_answer_is_read_or_refused(verb: str, part: str, inner: str, value: Any) -> None:
-    """Whatever stands in an answer, it is either taken in with the right types or refused."""
+    """Any reply is either read with the right types or refused with a ValueError."""
     for odd in (answer(verb, **{part: value}), answer(verb, endpoints=[endpoint(**{inner: value})])):
         try:
             read = read_answer(verb, orjson.dumps(odd))
@@ -224,7 +225,7 @@ def test_any_answer_is_read_or_refused(verb: str, part: str, inner: str, value: 
 def test_look_that_fails(
     server: NatsServer, client: Client, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistake of our own in a look is reported, not hidden behind the services of the look before."""
+    """A bug of our own in service discovery is reported, not hidden behind the previous result."""
 
     def failure() -> str:
         try:

@@ -1,4 +1,4 @@
-"""Settings: what is wrong is named, secrets never are."""
+"""Settings: errors name the setting that is wrong, and never contain a secret."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from services.accounts.claims import Key, signed
 
 SECRET = "hush-hush"
 SHOWN = "".join(map(chr, range(128)))
-"""Characters of our own sentences, which a random secret here has none of."""
+"""Characters of our own messages. Random secrets here contain none of them."""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_wrong_is_named(mapping: dict[str, object], said: str | None) ->
 
 
 def test_environment_wins() -> None:
-    """What the environment says overrides the file."""
+    """The environment overrides the file."""
     settings = Settings.load(
         {"url": "nats://file:1", "user": "me"}, {"NATS_URL": "env:2", "NATS_PASSWORD": "x"}
     )
@@ -76,8 +76,8 @@ def test_nothing_secret_is_shown() -> None:
 )
 @pytest.mark.parametrize("user", ["u", "me@here", "dom/me", "ü"])
 def test_login_in_the_url(user: str, password: str) -> None:
-    """A user and password in the URL are what they are meant to be, as they stand or percent-encoded, and
-    nothing of them is shown."""
+    """A user and password in the URL are read correctly, plain or percent-encoded, and no part of them is
+    shown."""
     for url in (
         f"nats://{user}:{password}@host:1",
         f"nats://{quote(user, safe='')}:{quote(password, safe='')}@host:1",
@@ -100,7 +100,7 @@ def test_login_in_the_url(user: str, password: str) -> None:
     st.text(st.characters(exclude_characters=SHOWN, exclude_categories=["Cs"]), min_size=1), st.integers(0, 5)
 )
 def test_no_part_of_a_login_is_shown(secret: str, form: int) -> None:
-    """Whatever stands before an @, neither an error, the shown address nor repr has any of it."""
+    """No part of a login before an @ appears in an error, the shown address or repr()."""
     url = [
         f"nats://u:{secret}@host:1",
         f"nats://{secret}@host:1",
@@ -133,7 +133,7 @@ def test_no_part_of_a_login_is_shown(secret: str, form: int) -> None:
     ],
 )
 def test_what_cannot_be_read_is_not_shown(url: str) -> None:
-    """A URL that is not understood is refused without a word of it."""
+    """A URL that cannot be parsed is refused, and the error shows no part of its secret."""
     with pytest.raises(SettingsError) as caught:
         Settings(url=url)
     assert SECRET not in str(caught.value)
@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_not_shown(url: str) -> None:
     ],
 )
 def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
-    """What is wrong with a credentials file is reported before anything waits for it; nothing secret is."""
+    """A mistake in a credentials file is reported before a connection is attempted, without its secrets."""
     account = Key.new("account")
     user = Key.new("user")
     public, seed = user.public, user.seed
@@ -189,13 +189,14 @@ def test_credentials_file_that_is_none(tmp_path: Path, text: str, said: str) -> 
 
 
 def test_unreadable_credentials_file() -> None:
-    """A file that may not be read is reported as such."""
+    """A file that cannot be read is reported as such."""
     with pytest.raises(SettingsError, match=r"credentials: cannot read the file '/proc/self/mem'"):
         Settings(credentials="/proc/self/mem").login()
 
 
 def test_nkey_from_a_file(tmp_path: Path) -> None:
-    """An nkey may stand in a file, alone or as nsc writes it; what is no seed is refused, and not shown."""
+    """An nkey may be in a file, alone or as nsc writes it. Content that is not a seed is refused, and not
+    shown."""
     seed = Key.new("user").seed
     file = tmp_path / "me.nk"
     for text in (f"{seed}\n", f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"):
@@ -208,7 +209,8 @@ def test_nkey_from_a_file(tmp_path: Path) -> None:
 
 
 def test_jwt_and_seed(tmp_path: Path) -> None:
-    """A JWT is a text or a file, and needs its seed; one that is for another key is reported as such."""
+    """A JWT is given as text or as a file, and needs its seed. The seed of another user is reported as
+    such."""
     account = Key.new("account")
     user = Key.new("user")
     public, seed = user.public, user.seed
@@ -235,7 +237,7 @@ def test_jwt_and_seed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", ["credentials", "jwt", "tls_ca"])
 def test_secret_in_the_wrong_place(setting: str) -> None:
-    """A seed that stands where a path should is not shown."""
+    """A seed given where a path is expected is not shown."""
     seed = Key.new("user").seed
     given: dict[str, Any] = {setting: seed, **({"nkey": seed} if setting == "jwt" else {})}
     with pytest.raises(SettingsError) as caught:
@@ -245,7 +247,7 @@ def test_secret_in_the_wrong_place(setting: str) -> None:
 
 
 def test_flag() -> None:
-    """A setting that is true or false takes either, from a file or the environment."""
+    """A boolean setting is read from a file or the environment; any other value is an error."""
     assert Settings.load({"tls_handshake_first": True}, {}).tls_handshake_first
     assert Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "true"}).tls_handshake_first
     assert not Settings.load({}, {"NATS_TLS_HANDSHAKE_FIRST": "0"}).tls_handshake_first
