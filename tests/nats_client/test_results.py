@@ -231,7 +231,7 @@ def endless(number: int) -> str:
 
 def test_typed_endless_ones_of_one_viewer_keep_no_other_viewer_waiting(results: Results) -> None:
     """While one viewer's tabs run many endless queries, the queries of other viewers are computed and kept
-    current. Equal typed queries share one result, but not with the same SQL in a page."""
+    current. Equal typed queries share one result, but not with a page's own query of the same SQL."""
     lines = Lines()
     lines.say(1.0)
     for i in range(result_module.AT_ONCE + 3):
@@ -304,8 +304,8 @@ def test_a_killed_one_comes_back(results: Results) -> None:
 
 
 def test_a_turn_goes_to_who_has_fewest() -> None:
-    """Each asker holds at most its share of the turns; a free turn goes to the asker that waited longest for
-    one."""
+    """Each asker holds at most its share of the turns. A free turn goes to the asker that holds the fewest,
+    then to the one whose last turn was longest ago."""
     turns, order, held = Turns(2, 1), list[str](), threading.Event()
 
     def run(asker: str) -> None:

@@ -174,8 +174,8 @@ def _same(one: list[Any], other: list[Any]) -> bool:
 def test_equal_to_pandas_after_what_happens_to_streams(
     payloads: list[Payload], most: int, happens: list[tuple[str, int]]
 ) -> None:
-    """The same after purges, deletions, late rows, a recreated stream and evicted rows: a filtered window
-    loses the same rows as an unfiltered one."""
+    """Rows and computed columns still equal those of pandas after purges, deletions, late rows, a recreated
+    stream and evictions: a filtered window loses the same rows as an unfiltered one."""
     row_filter = RowFilter("ms > 100", [("kw", "w / 1000")])
     windows = Window(), Window()
     first = 1

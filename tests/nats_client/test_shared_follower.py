@@ -1,6 +1,6 @@
-"""Feeds that differ in one token of their subject share a consumer, and each is what its stream holds.
+"""Feeds whose subjects differ in one token share a consumer, and each holds what its stream holds.
 
-Slow, because feeds that are alike share a consumer only after five seconds, and again after every fault.
+Slow, because such feeds share a consumer only after five seconds, and again after every fault.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ NO_ACK = ConsumerConfig(ack_policy=AckPolicy.NONE)
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Feeds look more often, and share a consumer sooner, so that the tests wait less."""
+    """Feeds check more often, and share a consumer sooner, so that the tests wait less."""
     monkeypatch.setattr("nats_client.streams.shared_follower.AGAIN_AFTER", AGAIN_AFTER)
     monkeypatch.setattr("nats_client.streams.ordered_consumer.CHECK_EVERY", CHECK_EVERY)
 
@@ -63,7 +63,7 @@ def shared(server: AnyServer, feeds: Sequence[Feed]) -> None:
 
 
 def stored(server: AnyServer) -> dict[str, list[tuple[int, int]]]:
-    """What the stream holds: by subject, the sequences and the numbers of its messages."""
+    """The messages that the stream holds: for each subject, their sequences and numbers."""
 
     async def read(nc: Any) -> dict[str, list[tuple[int, int]]]:
         found: dict[str, list[tuple[int, int]]] = {}
@@ -94,7 +94,7 @@ def rows(feed: Feed) -> list[tuple[int, int]]:
 
 
 def all_equal(server: AnyServer, feeds: Sequence[Feed]) -> None:
-    """Each window comes to hold what the stream holds for its subject, once and in order."""
+    """Wait until each window holds exactly the stream's messages for its subject, once and in order."""
     held = stored(server)
     for feed in feeds:
         expected = held.get(feed.key.subject or "", [])
@@ -103,12 +103,13 @@ def all_equal(server: AnyServer, feeds: Sequence[Feed]) -> None:
 
 
 def parted(feed: Feed) -> bool:
-    """Whether a feed has gone on by itself after it had shared a consumer."""
+    """Whether a feed has left a shared consumer for one of its own."""
     return any(event.what == "follows its own consumer" for event in feed.events)
 
 
 def test_one_consumer_for_many(server: NatsServer, client: Client) -> None:
-    """Fifty feeds come to share one consumer, while messages come all the time: each window has its own."""
+    """Fifty feeds come to share one consumer while messages keep arriving, and each window holds its own
+    messages."""
     subjects = devices(MANY)
     with Publisher([server.url], *subjects) as publisher:
         until(lambda: publisher.count > 100)
@@ -128,7 +129,7 @@ def test_one_consumer_for_many(server: NatsServer, client: Client) -> None:
 
 
 def test_idle_feeds_share(server: NatsServer, client: Client) -> None:
-    """Feeds without a message, and of a stream where all that comes is another's, share one as well."""
+    """Feeds without messages share a consumer too, while the stream receives messages of other subjects."""
     with Publisher([server.url], "s.other", rate=20):
         feeds = opened(client, SOME)
         shared(server, feeds)
@@ -145,13 +146,13 @@ def consumer(server: NatsServer) -> dict[str, Any]:
 
 
 def pause(server: NatsServer) -> None:
-    """Pause it for an hour."""
+    """Pause the stream's only consumer for an hour."""
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     api(server, f"CONSUMER.PAUSE.S.{consumer(server)['name']}", {"pause_until": later})
 
 
 def update(server: NatsServer, **config: Any) -> None:
-    """Change its configuration."""
+    """Change the configuration of the stream's only consumer."""
     found = consumer(server)
     config = found["config"] | config
     body = {"stream_name": "S", "config": config, "action": "update"}
@@ -159,13 +160,13 @@ def update(server: NatsServer, **config: Any) -> None:
 
 
 def killed(server: NatsServer) -> None:
-    """kill -9, and a new start."""
+    """kill -9 the server, and start it again."""
     server.kill()
     server.start()
 
 
 def made_anew(server: NatsServer) -> None:
-    """The stream is deleted and created again."""
+    """Delete the stream and create it again."""
     api(server, "STREAM.DELETE.S")
     stream(server, "S", "s.>")
 
@@ -183,7 +184,8 @@ FAULTS: dict[str, Callable[[NatsServer], object]] = {
 
 @pytest.mark.parametrize("what", FAULTS)
 def test_fault(server: NatsServer, client: Client, what: str) -> None:
-    """Whatever happens to the shared consumer, each window has each message once; later they share again."""
+    """Whatever happens to the shared consumer, each window has each message once, and later the feeds share
+    one again."""
     with Publisher([server.url], *devices(SOME), "s.deeper.x") as publisher:
         feeds = opened(client, SOME)
         shared(server, feeds)
@@ -218,7 +220,7 @@ def test_purges(server: NatsServer, client: Client) -> None:
 
 
 def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client: Client) -> None:
-    """A stream that has gone back in time, and was written on, starts each window over."""
+    """If a stream goes back in time and is then written to, each window starts over."""
     store, kept = tmp_path / "nats" / "jetstream", tmp_path / "kept"
     for subject in devices(SOME):
         server.publish(subject, *numbered(2))
@@ -242,7 +244,7 @@ def test_disk_restored_from_a_backup(tmp_path: Path, server: NatsServer, client:
 
 
 def test_longer_look_back(server: NatsServer, client: Client) -> None:
-    """Who looks further back gets the older rows, and shares the consumer on."""
+    """A feed with a longer look-back gets the older rows, and continues to share the consumer."""
     subjects = devices(SOME)
     for subject in subjects:
         server.publish(subject, *numbered(3))
@@ -263,7 +265,7 @@ def test_longer_look_back(server: NatsServer, client: Client) -> None:
 
 
 def test_one_in_doubt_leaves_by_itself(server: NatsServer, client: Client) -> None:
-    """A feed that is in doubt goes on with a consumer of its own, and comes back; the others stay."""
+    """A feed in doubt continues with a consumer of its own, and later shares again; the other feeds stay."""
     with Publisher([server.url], *devices(SOME)) as publisher:
         feeds = opened(client, SOME)
         shared(server, feeds)
@@ -278,7 +280,7 @@ def test_one_in_doubt_leaves_by_itself(server: NatsServer, client: Client) -> No
 
 
 def test_shared_consumer_stands_still(server: NatsServer, client: Client) -> None:
-    """A feed that no longer hears of the shared consumer does not wait for it."""
+    """A feed that gets no more updates from the shared consumer leaves it for one of its own."""
     feeds = opened(client, SOME)
     shared(server, feeds)
     seat = feeds[0]._consumer._seat  # type: ignore[union-attr]
@@ -294,7 +296,8 @@ def test_shared_consumer_stands_still(server: NatsServer, client: Client) -> Non
 
 
 def test_wildcard_not_permitted(tmp_path: Path) -> None:
-    """A login that may not have the wildcard has a consumer for each feed, and asks for the other once."""
+    """If the login may not create a consumer for the wildcard, each feed has its own consumer, and the
+    wildcard is tried only once."""
     create = [f"$JS.API.CONSUMER.CREATE.S.*.{subject}" for subject in devices(MANY)]
     permitted = [
         "$JS.API.STREAM.>",
@@ -328,7 +331,7 @@ def test_wildcard_not_permitted(tmp_path: Path) -> None:
 
 
 def test_too_few(server: NatsServer, client: Client) -> None:
-    """Feeds that are not many have a consumer each; so have those that are left of many."""
+    """Fewer than SIBLINGS feeds have a consumer each, even if they are what is left of many."""
     feeds = opened(client, SIBLINGS - 1)
     time.sleep(ASKED_FOR)
     assert consumers(server) == SIBLINGS - 1
@@ -348,7 +351,8 @@ def test_too_few(server: NatsServer, client: Client) -> None:
 
 @contextmanager
 def noise(server: NatsServer) -> Iterator[None]:
-    """A hundred messages ten times a second, one of which is for a device of SOME."""
+    """Publish a hundred messages ten times a second while the block runs; one of each hundred is for a device
+    of SOME."""
     ended = threading.Event()
 
     async def publish(nc: Any) -> None:
@@ -370,7 +374,8 @@ def noise(server: NatsServer) -> Iterator[None]:
 
 
 def test_noisy_neighbours(server: NatsServer, client: Client) -> None:
-    """Where the wildcard brings far more than is wanted, each feed has a consumer of its own again."""
+    """If the wildcard brings far more messages than the feeds need, each feed has a consumer of its own
+    again."""
     with noise(server):
         feeds = opened(client, SOME)
         shared(server, feeds)
@@ -383,7 +388,8 @@ def test_noisy_neighbours(server: NatsServer, client: Client) -> None:
 
 
 def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
-    """When the server stands still, no feed is called live for longer than it may; later all are again."""
+    """When the server freezes, no feed is reported as live for longer than CURRENT_FOR; afterwards all are
+    live again."""
     feeds = opened(client, SOME)
     shared(server, feeds)
     time.sleep(CURRENT_FOR + 1)
@@ -398,7 +404,7 @@ def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
                 if feeds[i].health.phase != "following":
                     live.discard(i)
                 else:
-                    assert asked - stopped < CURRENT_FOR + 0.5  # what had come by then may be taken late
+                    assert asked - stopped < CURRENT_FOR + 0.5  # received messages are processed late
             time.sleep(0.02)
     finally:
         server.signal(signal.SIGCONT)
@@ -409,8 +415,8 @@ def test_what_is_live_is_not_old(server: NatsServer, client: Client) -> None:
 
 
 def test_cluster(tmp_path: Path) -> None:
-    """Feeds of a replicated stream share a consumer; when the node of the stream's leader, or the one of the
-    consumer, is killed, each window has each message once."""
+    """Feeds of a replicated stream share a consumer. When the node that leads the stream or the consumer is
+    killed, each window still has each message once."""
     with running_cluster(tmp_path) as cluster:
         cluster.run(lambda nc: nc.jetstream(timeout=5).add_stream(name="S", subjects=["s.>"], num_replicas=3))
         cluster.settle("S")
@@ -436,7 +442,7 @@ def test_cluster(tmp_path: Path) -> None:
 
 
 def test_changed_limits_go_on(server: NatsServer, client: Client) -> None:
-    """A stream whose limits change is followed on by the same consumer."""
+    """Feeds continue to share a consumer when the limits of their stream change."""
     feeds = opened(client, SOME)
     shared(server, feeds)
     change(server, "S", max_msgs_per_subject=2)

@@ -1,4 +1,4 @@
-"""Silences and changed values against a model that looks at every row that ever came."""
+"""Silences and changed values against a model that checks every row received."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ Rows = list[tuple[int, str, float]]
 
 
 class Stream:
-    """A real window, filled at a clock that is seconds after NOW."""
+    """A real window. Its clock is in seconds after NOW."""
 
     def __init__(self, *, texts: bool = False) -> None:
         self.window = Window()
@@ -54,11 +54,11 @@ some_rows = st.lists(
     max_size=20,
 )
 steps = st.lists(st.tuples(some_rows, st.integers(1, 50) | st.integers(1, 400)), min_size=1, max_size=10)
-"""Rows, and how many seconds later they come; long enough that rows leave the look-back."""
+"""Rows, and the seconds that pass before they arrive: long enough for rows to leave the look-back."""
 
 
 def stretches(rows: Rows) -> dict[str, Rows]:
-    """The rows with a value of each series in order of time; of equal times, in that in which they came."""
+    """The rows that have a value, by series, in order of time and then of arrival."""
     series: dict[str, Rows] = {}
     for row in rows:
         if row[2] == row[2]:
@@ -69,8 +69,8 @@ def stretches(rows: Rows) -> dict[str, Rows]:
 @settings(deadline=None, max_examples=200)
 @given(steps)
 def test_silences(steps: list[tuple[Rows, int]]) -> None:
-    """Whatever rows come in whatever order and batches: a silence lies between any two rows of a series that
-    are further apart than the condition says, and behind its last one."""
+    """For any rows, in any order and batches: a silence lies between two successive rows of a series that are
+    further apart than the condition says, and after its last row."""
     stream = Stream()
     silences = Silences("v", "_subject", LOOK_BACK, parse_condition(f"silent for {LENGTH}s"))
     came: Rows = []
@@ -100,8 +100,8 @@ def test_silences(steps: list[tuple[Rows, int]]) -> None:
 
 
 def expected_spans(rows: Rows, edge: int) -> list[tuple[int, str, float, int | None]]:
-    """Start, series, value and end of each time in which a series had one value, ordered by start, clipped to
-    `edge`; of series with a row since then."""
+    """Start, series, value and end of each span in which a series kept one value, ordered by start. Spans
+    that end before `edge`, and series without a row since then, are left out."""
     spans = []
     for name, mine in stretches(rows).items():
         if NOW + mine[-1][0] * SECOND < edge:
@@ -117,8 +117,8 @@ def expected_spans(rows: Rows, edge: int) -> list[tuple[int, str, float, int | N
 @settings(deadline=None, max_examples=200)
 @given(steps, st.booleans())
 def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
-    """Whatever rows come in whatever order and batches: numbers and texts change where two rows of a series
-    that follow each other differ."""
+    """For any rows, in any order and batches: numbers and texts change where two successive rows of a series
+    differ."""
     stream = Stream(texts=texts)
     changes = ValueChanges("v", "_subject", LOOK_BACK, parse_condition("changed"))
     came: Rows = []
@@ -131,7 +131,7 @@ def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
         if "v" not in stream.window.snapshot().columns:
             return
         if not any(value == value for _, _, value in came):
-            return  # a column without a value is of no kind yet
+            return  # a column without a value has no type yet
         changes.update(stream.window.snapshot(), NOW + now * SECOND)
         expected = []
         for name, mine in stretches(came).items():
@@ -153,7 +153,7 @@ def test_changes(steps: list[tuple[Rows, int]], texts: bool) -> None:
 
 
 def test_a_silence_outlives_its_rows() -> None:
-    """A series that stays silent is named as such, though its rows have left the look-back."""
+    """A series that stays silent is still reported after its rows have left the look-back."""
     stream = Stream()
     silences = Silences("v", "_subject", LOOK_BACK, parse_condition("silent for 30s"))
     stream.add(0, [(0, "a", 1.0)])
@@ -165,7 +165,7 @@ def test_a_silence_outlives_its_rows() -> None:
 
 
 def test_only_the_newest_are_kept_and_all_are_counted() -> None:
-    """Beyond the most that are kept changes are counted, as long as they are within the look-back."""
+    """Only the newest MOST_CROSSINGS changes are kept; all within the look-back are counted."""
     stream = Stream()
     changes = ValueChanges("v", None, LOOK_BACK, parse_condition("changed"))
     stream.add(0, [(-500 + i // 10, "a", float(i % 2)) for i in range(MOST_CROSSINGS + 101)])
@@ -183,7 +183,7 @@ def test_only_the_newest_are_kept_and_all_are_counted() -> None:
 
 @pytest.mark.parametrize("made", [Silences, ValueChanges])
 def test_an_unknown_column(made: type[Silences | ValueChanges]) -> None:
-    """A column that is not there is an error that names those that are."""
+    """A missing column is an error that names the columns that exist."""
     stream = Stream()
     stream.add(0, [(0, "a", 1.0)])
     said = "changed" if made is ValueChanges else "silent for 5s"

@@ -1,6 +1,6 @@
-"""The machine that a dashboard runs on: asleep for a while, or with a clock that is wrong.
+"""The machine that runs a dashboard sleeps for a while, or its clock is wrong.
 
-Slow, because a sleeper has to sleep until the server has given it up, and rows have to grow old.
+Slow, because a sleeping client has to be dropped by the server, and rows have to leave the look-back.
 """
 
 import json
@@ -20,14 +20,15 @@ from tests.waiting import until
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A nats-server that soon gives up who does not answer, with a stream S."""
+    """A nats-server that soon drops clients that do not answer, with a stream S."""
     with running_server(tmp_path, 'ping_interval: "1s"\nping_max: 2') as server:
         server.add_stream("S", ["s.>"])
         yield server
 
 
 def test_asleep(server: NatsServer) -> None:
-    """A machine that sleeps for longer than the server waits for its consumer goes on where it was."""
+    """A machine that sleeps until the server has deleted its consumer continues where it was, and misses no
+    message."""
     with Publisher([server.url]) as publisher, Reader(server.url, "S", "PT1H") as reader:
         until(lambda: len(reader.now["seqs"]) > 200)
         reader.process.send_signal(signal.SIGSTOP)
@@ -43,7 +44,8 @@ def test_asleep(server: NatsServer) -> None:
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_clock_is_an_hour_off(server: NatsServer, ahead: float) -> None:
-    """The look-back is counted from the server's clock: the same rows as with a clock that is right."""
+    """The look-back is measured by the server's clock: a client whose own clock is an hour off has the right
+    rows."""
     server.publish("s.a", *(json.dumps({"n": i}).encode() for i in range(100)))
     stored = time.monotonic()
     with Reader(server.url, "S", "PT5S", ahead, opens=False) as reader:
@@ -60,7 +62,7 @@ def test_clock_is_an_hour_off(server: NatsServer, ahead: float) -> None:
 
 
 def test_purged_while_asleep_in_a_replay(server: NatsServer) -> None:
-    """What was still to come and is purged is not waited for."""
+    """A replay does not wait for messages that were purged while the machine slept."""
 
     async def fill(nc: Any) -> None:
         for number in range(400_000):

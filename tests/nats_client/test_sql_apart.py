@@ -1,4 +1,4 @@
-"""SQL that somebody typed, in a process of its own.
+"""SQL that a viewer typed, in a process of its own.
 
 Slow, because queries have to reach their limits of time and memory.
 """
@@ -29,7 +29,7 @@ from tests.running import ROOT
 from tests.waiting import until
 
 DOUBLED = "SELECT length(" + "replace(" * 29 + "'aa'" + ", 'a', 'aa')" * 29 + ") AS n"
-"""A text that doubles itself up to a gigabyte. In the process that asks, it took two gigabytes."""
+"""A text that doubles up to a gigabyte. Run in the caller's process, it took two gigabytes."""
 ENDLESS = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range + b.range = 3"
 CORPUS = [
     DOUBLED,
@@ -101,7 +101,7 @@ for sql in ("SELECT len(range(20000000)) AS n", {ENDLESS!r}):
 
 
 def test_its_limits_are_settings() -> None:
-    """An operator sets the memory and the seconds of a query."""
+    """An operator sets the memory and the processor seconds of a query."""
     settings = {"LOOKBACK_SQL_MEMORY": "128 MiB", "LOOKBACK_SQL_SECONDS": "0.5"}
     said = subprocess.run(
         [sys.executable, "-c", LIMITED],
@@ -123,7 +123,7 @@ def apart(sql: str, limits: Limits | None = None, stop: Stop | None = None) -> p
 
 
 def server() -> psutil.Process:
-    """The process that starts the others."""
+    """The process that starts the processes of queries."""
     apart("SELECT 1")
     (found,) = [
         each for each in psutil.Process().children() if "nats_client.sql.apart_process" in each.cmdline()
@@ -133,7 +133,8 @@ def server() -> psutil.Process:
 
 @contextlib.contextmanager
 def running(sql: str = ENDLESS) -> Iterator[tuple[psutil.Process, list[Exception]]]:
-    """The process of a query that runs without end, and the error that its asker gets in the end."""
+    """The process of a query that never ends by itself, and the error that its caller gets once the block
+    ends it."""
     parent, errors, stop = server(), list[Exception](), Stop()
     before = parent.children()
 
@@ -170,7 +171,8 @@ def test_the_same_as_in_this_process(sql: str) -> None:
 
 
 def test_a_mistake_says_what_and_where() -> None:
-    """A mistake that only DuckDB finds has its place and the nearest name."""
+    """A mistake that only DuckDB finds is reported with its place and the nearest name, and a result above
+    its limits is refused."""
     with pytest.raises(SqlColumnError, match="There is no column 'vv'") as error:
         apart("SELECT 1,\n  vv FROM rows")
     assert (error.value.line, error.value.column) == (2, 3)
@@ -183,7 +185,7 @@ def test_a_mistake_says_what_and_where() -> None:
 
 
 def outcome(sql: str) -> str:
-    """How a query ends: what it says, or how many rows it has."""
+    """How a query ends: the sentence of its error, or its number of rows."""
     try:
         return f"{apart(sql, Limits(seconds=0.5, rows=1000, nbytes=8 << 20)).num_rows} rows"
     except SqlError as error:
@@ -191,8 +193,8 @@ def outcome(sql: str) -> str:
 
 
 def test_nothing_takes_more_than_it_may() -> None:
-    """Whatever is asked, its process has at most its memory, this one's does not grow with it, and what comes
-    back is a result or one sentence; the next query is answered."""
+    """Whatever the query, its process stays within its memory limit, and this process does not grow with it.
+    The query ends with a result or one sentence, and the next query is answered."""
     parent, me = server(), psutil.Process()
     usual = parent.memory_info().rss
     before, most, done = me.memory_info().rss, [0, 0], threading.Event()
@@ -226,8 +228,8 @@ def test_nothing_takes_more_than_it_may() -> None:
 
 
 def test_killed_queries_take_no_others_along() -> None:
-    """kill -9 of a query's process is a sentence for its asker alone; other queries go on, and the next is
-    answered."""
+    """After kill -9 of a query's process, only its caller gets an error. Other queries continue, and the next
+    one is answered."""
     with running() as (one, errors), running() as (other, others):
         one.kill()
         until(lambda: bool(errors))
@@ -240,8 +242,8 @@ def test_killed_queries_take_no_others_along() -> None:
 
 
 def test_without_its_parent_a_query_ends() -> None:
-    """If the process that starts the others is killed, its queries end with a sentence, and the next one is
-    answered; if the app is killed, nothing of it is left."""
+    """If the process that starts the others is killed, its queries end with an error, and the next query is
+    answered. If the app is killed, none of its processes is left."""
     with running() as (child, errors):
         server().kill()
         until(lambda: bool(errors))
@@ -265,7 +267,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def test_it_can_be_stopped() -> None:
-    """A query ends when it is stopped, and at its seconds of processor time; both say so."""
+    """A query ends when it is stopped, or at its limit of processor time, each with its own error."""
     stop = Stop()
     threading.Timer(0.3, stop.stop).start()
     start = time.monotonic()
@@ -277,7 +279,8 @@ def test_it_can_be_stopped() -> None:
 
 
 def test_a_stopped_process_does_not_hang_its_asker() -> None:
-    """A query whose process does nothing, as under SIGSTOP, ends at its time."""
+    """A query whose process is frozen, as by SIGSTOP, still ends when its caller stops it, and the process is
+    killed."""
     with running() as (child, errors):
         child.suspend()
     assert "was stopped" in str(errors[0])
@@ -286,8 +289,9 @@ def test_a_stopped_process_does_not_hang_its_asker() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_its_process_can_reach_nothing() -> None:
-    """The process of a query can open no file and no socket, goes after all others, is the first to be killed
-    when the machine's memory is short, and has no setting of the app in its environment."""
+    """The process of a query can open no file and no socket, and has no setting of the app in its
+    environment. It has the lowest priority, and is the first to be killed when the machine runs out of
+    memory."""
     os.environ["NATS_PASSWORD"] = "hidden"
     try:
         with running() as (child, _):
@@ -304,7 +308,7 @@ def test_its_process_can_reach_nothing() -> None:
 
 
 def test_only_named_columns_travel() -> None:
-    """A query whose columns would be too much in all can ask for some of them."""
+    """A table too large to send to the process as a whole can still be queried for some of its columns."""
     wide = pd.DataFrame({f"c{i}": np.zeros(1_000_000) for i in range(150)})
     statement = check_select("SELECT sum(c7) AS s FROM rows", ("rows",))
     assert ask_apart(statement, {"rows": wide}).to_pylist() == [{"s": 0.0}]

@@ -50,8 +50,8 @@ def values() -> dict[str, Values]:
 
 
 def test_rows_keep_their_types_and_missing_values() -> None:
-    """Numbers, exact integers, texts and times of a window and of a batch are those of Arrow, and what is
-    missing is NULL."""
+    """Numbers, exact integers, texts and times of a window or a batch keep their types in Arrow, and missing
+    values are NULL."""
     rows = snapshot(values(), [0, 1, 2], ["count", "large"])
     for table in (arrow_table(rows), arrow_table(batch(values(), [0, 1, 2], ["count"]))):
         assert str(table.schema.field("_time").type) == "timestamp[us, tz=UTC]"
@@ -67,7 +67,7 @@ def test_rows_keep_their_types_and_missing_values() -> None:
 
 
 def test_only_the_asked_columns_are_converted() -> None:
-    """Other columns cost nothing; a batch has NULL where no message has the field."""
+    """Only the requested columns are converted. A requested field that no message of a batch has is NULL."""
     rows = snapshot(values(), [0, 1, 2])
     assert arrow_table(rows, ["ms"]).column_names == ["_time", "ms"]
     assert names_of(rows)[:3] == ["_time", "_seq", "_subject"]
@@ -78,14 +78,14 @@ def test_only_the_asked_columns_are_converted() -> None:
 
 
 def test_rows_are_not_copied() -> None:
-    """Numbers without gaps are the very bytes that DuckDB reads."""
+    """A column of numbers without missing values is passed to DuckDB without a copy."""
     rows = snapshot({"ms": np.array([1.5, 2.5])}, [0, 1])
     table = arrow_table(rows)
     assert table.column("ms").chunk(0).buffers()[1].address == rows.numbers("ms").ctypes.data
 
 
 def test_named_tokens_and_slices_are_columns() -> None:
-    """Tokens of the subject, and rows from the middle of a window, are read as they are."""
+    """Tokens of the subject can be queried by name, also in rows from the middle of a window."""
     rows = snapshot(values(), [0, 1, 2]).named(("", "host")).since(START + SECOND)
     found = ask("SELECT host, note, ms FROM r ORDER BY _time", {"r": rows}).to_pylist()
     assert found == [{"host": "1", "note": None, "ms": None}, {"host": "0", "note": "b", "ms": 3.0}]
@@ -101,8 +101,8 @@ def test_a_table_of_pandas_is_one_of_sql() -> None:
 
 
 def test_times_can_be_computed_with() -> None:
-    """Times of rows, payloads, results and DataFrames are subtracted from each other and from now(), and
-    intervals are added to them; an interval becomes its seconds."""
+    """Times of rows, payloads, results and DataFrames can be subtracted from each other and from now(), and
+    intervals added to them. An interval in a result becomes its seconds."""
     rows = snapshot(values(), [0, 1, 2])
     frame = rows.frame().reset_index()
     frame["at"] = pd.to_datetime(frame["at"], utc=True)
@@ -124,7 +124,8 @@ def test_times_can_be_computed_with() -> None:
 
 
 def test_a_result_is_a_snapshot() -> None:
-    """Rows are ordered by their time; numbers, texts and times keep their kind, and the rest becomes text."""
+    """The rows of a result are ordered by time. Numbers, texts and times keep their kind; other types become
+    text."""
     found = ask(
         "SELECT TIMESTAMP '2026-01-01 00:00:10' - INTERVAL (i) seconds AS time, i AS n, i / 4 AS ratio,"
         " i::VARCHAR AS name, [i] AS list, DATE '2026-01-02' AS day, i > 1 AS flag, i::HUGEINT * 2 AS twice"
@@ -150,8 +151,8 @@ def test_a_result_is_a_snapshot() -> None:
 
 
 def test_times_that_nanoseconds_cannot_hold() -> None:
-    """A column with such a time becomes text, with each time as it is. A row whose own time is one is left
-    out, and its neighbours keep theirs."""
+    """A column with a time that nanoseconds cannot hold becomes text that shows each time as it is. A row
+    whose own time is such a time is left out, and its neighbours keep theirs."""
     sql = (
         "SELECT * FROM (VALUES (TIMESTAMP '2026-01-01 00:00:00.25', DATE '9999-12-31', "
         "TIMESTAMPTZ '0001-01-01 00:00:00+00', 1), (NULL, '2026-01-01', '2026-01-01 00:00:00+00', 2)) "
@@ -186,8 +187,8 @@ def test_times_that_nanoseconds_cannot_hold() -> None:
 
 
 def test_ordinals_go_on_where_rows_are_added() -> None:
-    """A result that has more rows at its end, or fewer at its start, keeps its generation; a changed one does
-    not; codes of texts stay the same."""
+    """A result that gains rows at its end, or loses rows at its start, keeps its generation; one with a
+    changed row does not. The codes of texts stay the same."""
     results = ResultRows()
 
     def table(rows: list[tuple[int, str, float]]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What expressions of one row may cost: whatever somebody writes, memory and time stay bounded."""
+"""The cost of expressions of one row: whatever a viewer writes, memory and time stay bounded."""
 
 import resource
 import subprocess
@@ -62,7 +62,7 @@ test_sql_cost.work_all()
 
 
 def rows(size: int, count: int, letter: str = "a") -> Batch:
-    """Rows with a text of so many letters."""
+    """`count` rows, each with a text of `size` letters."""
     numbers = np.arange(count)
     return Batch(
         numbers,
@@ -76,7 +76,7 @@ def rows(size: int, count: int, letter: str = "a") -> Batch:
 
 
 def work_all() -> None:
-    """Work out all of BOUNDED, and print how many KiB of memory that took at most."""
+    """Evaluate all of BOUNDED, and print by how many KiB the peak memory grew."""
     RowFilter(None, [("x", "len(t)")]).apply(rows(1, 1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for text in BOUNDED:
@@ -87,14 +87,14 @@ def work_all() -> None:
 
 @pytest.mark.parametrize("text", TOO_MUCH)
 def test_what_multiplies_is_refused(text: str) -> None:
-    """An expression that makes a huge text of a short one is refused when it is written, with a sentence."""
+    """An expression that makes a huge text from a short one is refused before it is evaluated."""
     with pytest.raises(SqlError, match=r"^where: It can make texts that are far too long\."):
         RowFilter(text)
 
 
 def test_no_expression_takes_the_memory() -> None:
-    """Whatever an expression makes of texts, also long ones in many messages, its memory stays within a few
-    times its limit; a message for which it would be more has no value, and is a row nevertheless."""
+    """Whatever an expression does with texts, even long ones in many messages, memory stays within a few
+    times the limit. A message that would exceed it has no value, but is still a row."""
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     taken = int(done.stdout.split()[-1]) << 10
@@ -102,7 +102,8 @@ def test_no_expression_takes_the_memory() -> None:
 
 
 def test_a_row_that_costs_too_much_is_alone() -> None:
-    """One long text leaves the other messages their values, and says so; with a filter it is not kept."""
+    """A message whose text is too long has no value, which is reported; the other messages have theirs. As a
+    filter, the expression does not match it."""
     batch = replace(rows(3, 3), values={"t": ["ab", "a" * 300_000, "abc"]})
     columns = RowFilter(None, [("x", "levenshtein(t, reverse(t))")])
     kept = columns.apply(batch)
@@ -148,7 +149,7 @@ def test_a_row_that_costs_too_much_is_alone() -> None:
     ],
 )
 def test_the_bound_is_never_too_low(text: str) -> None:
-    """No value has more bytes than the bound says for the texts that it is made of."""
+    """No value has more bytes than the bound computed for the lengths of its texts."""
     cost = parse_expression(text, "x").cost
     for given in (
         "",

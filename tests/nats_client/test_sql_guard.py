@@ -75,8 +75,8 @@ REFUSED = [
 
 @pytest.mark.parametrize("sql", REFUSED)
 def test_a_statement_reads_what_it_was_given_and_nothing_else(sql: str) -> None:
-    """Files, the network, extensions, settings, the catalog, variables and other tables are refused, with a
-    sentence that tells nothing of the machine."""
+    """Files, the network, extensions, settings, the catalog, variables and other tables are refused, with an
+    error that reveals nothing of the machine."""
     with pytest.raises(SqlError) as error:
         ask(sql, {"orders": ORDERS})
     assert str(error.value).endswith((".", "."))
@@ -98,8 +98,8 @@ def test_a_statement_reads_what_it_was_given_and_nothing_else(sql: str) -> None:
     ],
 )
 def test_the_connection_alone_refuses_it_too(sql: str) -> None:
-    """Without the check of the statement, the connection reaches no file, network, extension, setting or
-    variable either."""
+    """Even without the check of the statement, the connection reaches no file, network, extension, setting or
+    variable."""
     with pytest.raises(duckdb.Error):
         connect().execute(sql).fetchall()
 
@@ -125,12 +125,12 @@ ANSWERED = [
 
 @pytest.mark.parametrize("sql", ANSWERED)
 def test_what_computes_is_answered(sql: str) -> None:
-    """A SELECT of the given tables works, in all of DuckDB's forms of it."""
+    """A SELECT from the given tables works, in all forms that DuckDB offers."""
     assert ask(sql, {"orders": ORDERS}).num_columns
 
 
 def test_only_named_columns_are_read() -> None:
-    """The check says which columns a statement may read, so that no others are converted."""
+    """The check returns the columns that a statement may read, so that no others are converted."""
     assert check_select("SELECT avg(MS) FROM orders GROUP BY ALL", ["orders"]).columns == frozenset({"ms"})
     assert check_select("SELECT count(*) FROM orders", ["orders"]).columns == frozenset()
     assert check_select("SELECT * FROM orders", ["orders"]).columns is None
@@ -160,7 +160,7 @@ def test_only_named_columns_are_read() -> None:
     ],
 )
 def test_a_mistake_says_what_and_where(sql: str, place: tuple[int | None, int | None], says: str) -> None:
-    """The sentence names what is wrong, its line and column, and the nearest name."""
+    """The error contains the mistake, its line and column, and the nearest name."""
     with pytest.raises(SqlError) as error:
         ask(sql, {"orders": ORDERS})
     assert says in str(error.value)
@@ -200,13 +200,14 @@ def test_parameters_are_bound() -> None:
     ],
 )
 def test_an_expression_is_one_of_a_row(expression: str) -> None:
-    """Subqueries, aggregates, windows, stars, parameters and second statements are refused."""
+    """In an expression, subqueries, aggregates, windows, stars, parameters and second statements are
+    refused."""
     with pytest.raises(SqlError):
         check_expression(expression)
 
 
 def test_an_expression_names_its_columns() -> None:
-    """The check of an expression says which columns it reads."""
+    """The check of an expression returns the columns that it reads, and its errors have a place."""
     assert check_expression("level = 'error' AND Ms > 100").columns == frozenset({"level", "ms"})
     with pytest.raises(SqlError) as error:
         check_expression("ms > > 1")
@@ -221,7 +222,7 @@ def test_an_expression_names_its_columns() -> None:
     ],
 )
 def test_an_endless_query_ends(sql: str) -> None:
-    """A query ends at its limit of processor time, and at once when it is stopped, each with its sentence."""
+    """A query ends at its limit of processor time, or at once when it is stopped, each with its own error."""
     with pytest.raises(SqlError, match=r"took more than (0\.3 s of processor time|1\.8 s)"):
         ask(sql, {}, limits=Limits(seconds=0.3))
     stop = Stop()
@@ -234,7 +235,7 @@ def test_an_endless_query_ends(sql: str) -> None:
 
 
 def test_a_result_has_bounds() -> None:
-    """More rows, bytes or memory than a query may have end it with a sentence."""
+    """A query that exceeds its limit of rows, bytes or memory ends with an error."""
     with pytest.raises(SqlError, match=r"more than 10 rows"):
         ask("SELECT * FROM range(11)", {}, limits=Limits(rows=10))
     with pytest.raises(SqlError, match="MiB"):

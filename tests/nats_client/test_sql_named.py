@@ -57,7 +57,8 @@ steps = st.lists(
 
 
 class Stream:
-    """A window that all that can happen to a stream happens to."""
+    """A window, and all that can happen to its stream: late rows, purges, deletions, ceilings and
+    recreation."""
 
     def __init__(self) -> None:
         self.window = Window()
@@ -66,7 +67,7 @@ class Stream:
         self.base = 0
 
     def do(self, what: str, how: Any) -> None:
-        """One step."""
+        """Apply one step."""
         if what == "append":
             self.append(how)
         elif what == "advance":
@@ -103,7 +104,7 @@ class Stream:
 
 
 def plain(rows: Snapshot) -> pd.DataFrame:
-    """The rows as simple columns, with the order in which they came."""
+    """The rows as simple columns, with their order of arrival."""
     if not len(rows):
         return pd.DataFrame({"_time": [], "host": [], "c": [], "v": [], "seq": []})
     frame = rows.frame(["host", "c", "v", "_seq"]).reset_index()
@@ -112,7 +113,7 @@ def plain(rows: Snapshot) -> pd.DataFrame:
 
 
 def shown(work: Any, rows: Snapshot) -> list[tuple[object, ...]]:
-    """What the result of `work` holds, as sorted records."""
+    """The rows of the result of `work`, as sorted records."""
     found = work({"rows": rows}, Limits(), Stop())
     return sorted_rows(ResultRows().snapshot(found, START).frame().reset_index())
 
@@ -224,7 +225,7 @@ def test_named_results_are_those_of_pandas(steps: list[tuple[str, Any]]) -> None
 
 
 def test_only_open_buckets_are_worked_out_again() -> None:
-    """New rows cost their own buckets, late ones the bucket they fall into, and rows that leave theirs."""
+    """Only the buckets that rows were added to or removed from are computed again, also for late rows."""
     stream = Stream()
     every = Every(pd.Timedelta(seconds=STEP), ("host",), {"n": "count(*)"})
     stream.append([(second, "a", 1.0, 1.0) for second in range(100)])
@@ -247,7 +248,7 @@ def test_only_open_buckets_are_worked_out_again() -> None:
 
 
 def test_the_docs_show_the_sql() -> None:
-    """docs/sql.md has the SQL of each name, as it is."""
+    """docs/sql.md shows the SQL of rate, every, rolling and top exactly as it is generated."""
     minute = pd.Timedelta(minutes=1)
     every = Every(pd.Timedelta(seconds=10), ("region",), {"n": "count(*)"})
     squeezed = " ".join((ROOT / "docs" / "sql.md").read_text().split())
@@ -341,8 +342,8 @@ numbers = records.map(
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(numbers, st.integers(0, 40))
 def test_sql_is_that_of_pandas(rows: list[Record], hours: int) -> None:
-    """Filters, buckets, quantiles, windows, as-of joins, pivots and local times equal pandas, also across the
-    hours in which clocks change."""
+    """Filters, buckets, quantiles, windows, as-of joins, pivots and local times equal those of pandas, also
+    across the hours in which clocks change."""
     stream = Stream()
     stream.append(rows)
     stream.base = 900 * hours

@@ -22,8 +22,8 @@ COUNT = 3_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A nats-server with a stream of which many messages are deleted, one after another and here and
-    there."""
+    """A nats-server with a stream from which many messages are deleted: a long run of them, and others here
+    and there."""
     with running_server(tmp_path_factory.mktemp("nats")) as server:
         server.add_stream("S", ["s.>"])
         server.run(fill)
@@ -47,12 +47,12 @@ HELD = [seq for seq in range(1, COUNT + 1) if seq not in set(DELETED)]
 
 
 def subject_of(seq: int) -> str:
-    """What fill() published."""
+    """The subject under which fill() published the message."""
     return "s.rare.x" if seq - 1 in RARE else f"s.often.{(seq - 1) % 3}"
 
 
 def seqs(page: StoredPage) -> list[int]:
-    """The sequences of a page; each message carries its own."""
+    """The sequences of a page, whose messages are checked for their payloads and subjects."""
     assert all(json.loads(each.payload)["n"] == each.seq for each in page.messages)
     assert all(each.subject == subject_of(each.seq) for each in page.messages)
     return [each.seq for each in page.messages]
@@ -83,7 +83,8 @@ def test_pages_through_the_whole_stream(client: Client, subject: Any) -> None:
 
 @pytest.mark.parametrize("upto", [1, 699, 700, 1000, 1299, 1300, 1505, 2950, 3000, 10**12])
 def test_a_page_from_anywhere(client: Client, upto: int) -> None:
-    """A page has the newest up to a sequence, or the first from it on, also where that one is deleted."""
+    """A page holds the newest messages up to a sequence, or the first ones from it on, even if the message of
+    that sequence is deleted."""
     page = client.stored_page("S", upto=upto, most=20)
     assert seqs(page) == [seq for seq in HELD if seq <= upto][-20:]
     page = client.stored_page("S", start=upto, most=20)
@@ -91,7 +92,8 @@ def test_a_page_from_anywhere(client: Client, upto: int) -> None:
 
 
 def test_deleted_messages_cost_few_requests(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page across six hundred deleted messages, and one of a rare subject, ask for far fewer messages."""
+    """A page across six hundred deleted messages, or of a rare subject, needs far fewer requests than there
+    are messages to skip."""
     with Client(Settings(url=server.url)) as client:
         client.wait(10)
         asked: list[str] = []
@@ -129,7 +131,8 @@ def test_beside(client: Client) -> None:
 
 
 def test_what_is_not_there(server: NatsServer, client: Client) -> None:
-    """A message that is not there says what became of it; a stream that does not exist, that."""
+    """The error for a missing message states why it is missing. A missing stream and an invalid sequence are
+    errors too."""
     server.add_stream("E", ["e.>"])
     publish(server, "e.a", *numbered(5))
     api(server, "STREAM.PURGE.E", {"seq": 3})
@@ -154,7 +157,7 @@ def test_what_is_not_there(server: NatsServer, client: Client) -> None:
 
 
 def test_headers(server: NatsServer, client: Client) -> None:
-    """Headers come in order, repeated names too, and a payload as it was sent."""
+    """Headers keep their order and repeated names, and a payload is as it was sent."""
     server.add_stream("H", ["h.>"])
 
     async def send(nc: Any) -> None:
@@ -169,7 +172,8 @@ def test_headers(server: NatsServer, client: Client) -> None:
 
 
 def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
-    """Pages of a work queue take nothing from its workers, and what those have done is not there."""
+    """Reading pages of a work queue takes no message from its workers. Messages that they have acknowledged
+    are no longer there."""
     stream(server, "W", "w.>", retention="workqueue")
     worker(server, "W")
     publish(server, "w.a", *numbered(20, 1))
@@ -181,8 +185,8 @@ def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_purged_and_recreated_meanwhile(server: NatsServer, client: Client) -> None:
-    """A page of a stream that was purged says so by what the stream holds, and a recreated stream is known by
-    its creation."""
+    """A page of messages that were purged is empty, and says that there are newer ones. A recreated stream is
+    recognised by its time of creation."""
     server.add_stream("P", ["p.>"])
     publish(server, "p.a", *numbered(30, 1))
     page = client.stored_page("P", most=10)
@@ -198,7 +202,8 @@ def test_purged_and_recreated_meanwhile(server: NatsServer, client: Client) -> N
 def test_large_messages_end_a_page(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page ends after some megabytes, goes on from there, and has every message once."""
+    """A page ends early once it has some megabytes. The next one continues there, and all pages together have
+    every message once."""
     monkeypatch.setattr(stored, "MOST_BYTES", 100_000)
     server.add_stream("L", ["l.>"])
     for i in range(40):
@@ -215,7 +220,7 @@ def test_large_messages_end_a_page(
 
 
 def test_eight_megabytes(tmp_path: Path) -> None:
-    """A message of 8 MB is read whole, and pages around it go on."""
+    """A message of 8 MB is read whole, and paging continues beyond it."""
     with running_server(tmp_path, "max_payload: 8MB\nmax_pending: 64MB") as server:
         server.add_stream("S", ["s.>"])
         for payload in (b"a", b"x" * 8_000_000, b"b", b"y" * 8_000_000, b"c"):
@@ -231,7 +236,7 @@ def test_eight_megabytes(tmp_path: Path) -> None:
 
 
 def test_not_permitted(tmp_path: Path) -> None:
-    """A login that may not read by sequence gets a sentence that names the stream and the subject."""
+    """A login that may not read by sequence gets an error that names the stream and the subject."""
     store = f'jetstream {{ store_dir: "{tmp_path}" }}\n'
     users = """
     accounts { A: { jetstream: enabled, users: [

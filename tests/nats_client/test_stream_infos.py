@@ -1,4 +1,4 @@
-"""The state of a stream is asked for once, however many feeds want it."""
+"""The state of a stream is requested once, however many feeds need it."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,7 @@ from tests.waiting import until
 
 
 def test_feeds_of_one_stream_ask_once(server: NatsServer, client: Client) -> None:
-    """Twenty feeds of one stream ask for its state about as often as one feed does."""
+    """Twenty feeds of one stream request its state about as often as one feed does."""
     server.publish("s.a", b"1")
     asked: list[str] = []
 
@@ -42,7 +42,8 @@ async def _rounds(infos: StreamInfos) -> list[Any]:
 
 
 def test_who_is_cancelled_takes_nobody_along(server: NatsServer) -> None:
-    """When the one who asked is cancelled, the others get their answer all the same."""
+    """When the caller that sent a request is cancelled, the callers that wait for the same reply still get
+    it."""
     with Client(Settings(url=server.url)) as client:
         assert client.wait(30)
         answers = asyncio.run_coroutine_threadsafe(_rounds(client._connection.infos), client._loop).result(30)

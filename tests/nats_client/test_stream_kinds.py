@@ -1,5 +1,5 @@
-"""Every kind of stream, as a feed reads it from a real server. docs/streams.md has the table; the kinds with
-more to them have files of their own.
+"""Every kind of stream, as a feed reads it from a real server. docs/streams.md has the table; kinds that need
+more tests have files of their own.
 
 Slow, because streams without a leader are waited for.
 """
@@ -44,8 +44,8 @@ def values(feed: Feed) -> list[int]:
 
 
 def test_sources(server: NatsServer, client: Client) -> None:
-    """A stream with several sources and subjects of its own is one stream: each message once, under the
-    subject that it is stored with, and nothing counted as missing."""
+    """A stream with several sources and subjects of its own is read as one stream. Each message appears once,
+    under its stored subject, and none is counted as missing."""
     for name in ("ONE", "TWO"):
         stream(server, name, f"{name}.>")
         publish(server, f"{name}.a", *numbered(3))
@@ -67,8 +67,8 @@ def test_sources(server: NatsServer, client: Client) -> None:
 
 
 def test_republish(server: NatsServer, client: Client) -> None:
-    """A stream that republishes is read once; who reads what it republishes gets each message as it is
-    stored, and headers only where that is all that is sent."""
+    """A stream that republishes is read once. A feed of the republished subject has each message as it is
+    stored, or rows without fields if only headers are republished."""
     stream(server, "R", "r.>", republish={"src": "r.>", "dest": "copy.>"})
     stream(server, "H", "h.>", republish={"src": "h.>", "dest": "told.>", "headers_only": True})
     stored = opened(client, "R")
@@ -87,7 +87,7 @@ def test_republish(server: NatsServer, client: Client) -> None:
 
 
 def test_counters(server: NatsServer, client: Client) -> None:
-    """A counter (ADR-49) is a row for each change of it, with its total as a number that can be drawn."""
+    """A counter (ADR-49) has a row for each of its changes, with its total as a number that can be drawn."""
     stream(server, "C", "c.>", allow_msg_counter=True, allow_direct=True)
     feed = opened(client, "C")
     for step in ("+1", "+10", "-3"):
@@ -103,7 +103,7 @@ def test_counters(server: NatsServer, client: Client) -> None:
 
 
 def batch(server: NatsServer, name: str, payloads: list[bytes], *, commit: bool) -> None:
-    """Publish all or nothing (ADR-50)."""
+    """Publish an atomic batch (ADR-50), and commit it or leave it open."""
 
     async def work(nc: Any) -> None:
         for number, payload in enumerate(payloads, 1):
@@ -120,7 +120,7 @@ def batch(server: NatsServer, name: str, payloads: list[bytes], *, commit: bool)
 
 
 def test_batches(server: NatsServer, client: Client) -> None:
-    """A batch that is committed is there as a whole, one that is not leaves nothing, and neither is a gap."""
+    """A committed batch appears as a whole, an abandoned one leaves nothing, and neither is a gap."""
     stream(server, "B", "b.>", allow_atomic=True)
     feed = opened(client, "B")
     batch(server, "given-up", numbered(3, 100), commit=False)
@@ -133,8 +133,9 @@ def test_batches(server: NatsServer, client: Client) -> None:
 
 
 def test_several_filters(server: NatsServer, client: Client) -> None:
-    """A feed of several filters has the messages of each, in the order of the stream, once, from a consumer
-    and by sequence; the same filters in another order, or one within another, are the same feed."""
+    """A feed of several filters has the messages of each, once and in the order of the stream, from a
+    consumer and by sequence. The same filters in another order, or with one that lies within another, give
+    the same feed."""
     stream(server, "M", "m.>")
     stream(server, "MQ", "mq.>", retention="workqueue")
     for i in range(12):
@@ -174,7 +175,7 @@ def our_consumer(server: NatsServer) -> str:
 
 
 def test_several_filters_that_match_nothing(server: NatsServer, client: Client) -> None:
-    """Where none of several filters matches, it is said of each what the stream stores."""
+    """If none of several filters matches, the hint explains each of them."""
     stream(server, "NONE", "none.>")
     publish(server, "none.a", *numbered(1))
     feed = client.feed("NONE", ["nome.>", "none.x"], look_back="PT1H")
@@ -186,8 +187,8 @@ THOUSAND = 1000
 
 
 def test_a_thousand_streams(server: NatsServer, client: Client) -> None:
-    """Of a thousand streams each is in the list, by name, whatever the server's pages of it; one in the
-    middle is opened as ever."""
+    """Each of a thousand streams is in the list, in order of name, although the server lists them in pages.
+    One in the middle can be opened as usual."""
 
     async def make(nc: Any) -> None:
         js = nc.jetstream(timeout=30)
@@ -208,8 +209,8 @@ MANY = 60_000
 
 
 def test_more_subjects_than_fit(server: NatsServer) -> None:
-    """A feed of a stream with more subjects than its memory has room for keeps the newest, counts the others,
-    and stays below its ceiling."""
+    """A feed of a stream with more subjects than fit into its memory keeps the newest rows, counts the
+    others, and stays below its ceiling."""
     most = 3_000_000
 
     async def fill(nc: Any) -> None:
@@ -237,14 +238,15 @@ def test_more_subjects_than_fit(server: NatsServer) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes."""
+    """A cluster of three nodes."""
     with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
 def test_leaderless_in_the_list(cluster: Cluster) -> None:
-    """A stream that has lost its majority stands in the middle of the list, as one without a leader; those
-    beside it are listed and read, and a feed of it says why it waits, keeps its rows, and goes on."""
+    """A stream that has lost its majority stays in the list, as leaderless, and the streams beside it are
+    listed and read. A feed of it reports why it waits, keeps its rows, and continues once there is a
+    leader."""
     for name, count in (("A", 3), ("L", 2), ("Z", 3)):
         stream(cluster, name, f"{name}.>", num_replicas=count)
         cluster.settle(name)
@@ -260,7 +262,7 @@ def test_leaderless_in_the_list(cluster: Cluster) -> None:
         def leaderless() -> list[str] | None:
             try:
                 return [info.name for info in client.streams() if info.leaderless]
-            except RequestFailed:  # where the node was the cluster's leader, for as long as there is none
+            except RequestFailed:  # if the node led the cluster, until there is another leader
                 return None
 
         until(lambda: leaderless() == ["L"], 60)
@@ -276,7 +278,7 @@ def test_leaderless_in_the_list(cluster: Cluster) -> None:
 
 
 def test_table_names_tests_that_exist() -> None:
-    """Each row of docs/streams.md names a test, and each of these is there."""
+    """Each row of docs/streams.md names a test, and each of these tests exists."""
     text = (ROOT / "docs" / "streams.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| -")][1:]
     assert len(rows) >= 18

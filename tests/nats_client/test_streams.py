@@ -1,4 +1,4 @@
-"""What the server holds, as a real one tells it."""
+"""Lists of streams and subjects, from a real server."""
 
 import asyncio
 from pathlib import Path
@@ -17,9 +17,9 @@ COUNT = 250_000
 
 
 def test_many_subjects(tmp_path: Path) -> None:
-    """All subjects of a stream with more of them than the server lists in one reply are counted, each once
-    and with its messages, with progress, while subjects come and go. So many are counted only where they are
-    asked for; a narrower pattern gets what it matches."""
+    """All subjects of a stream are counted once, with their messages and with progress, even if the server
+    lists them in several replies while subjects come and go. So many subjects are an error unless the caller
+    permits their number. A narrower pattern returns only its matches."""
 
     async def publish(nc: Any) -> None:
         await nc.jetstream().add_stream(name="MANY", subjects=["m.>"], storage="memory")
@@ -41,7 +41,7 @@ def test_many_subjects(tmp_path: Path) -> None:
 
         def change(done: int, total: int) -> None:
             steps.append((done, total))
-            if done < total:  # in the client's thread, so others' connections do this
+            if done < total:  # this is the client's thread, so another connection makes the changes
                 changes = Thread(target=server.run, args=(come_and_go,))
                 changes.start()
                 changing.append(changes)
@@ -71,7 +71,8 @@ def test_many_subjects(tmp_path: Path) -> None:
 
 
 def test_age_and_limits(tmp_path: Path) -> None:
-    """A stream's newest message has an age by the server's clock, and its limits are put in words."""
+    """A stream's newest message has an age by the server's clock, and the stream's limits are described in
+    words."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.run(lambda nc: nc.jetstream().add_stream(name="S", subjects=["s.>"], max_age=3600, max_msgs=5))
         assert client.streams()[0].age is None
@@ -83,8 +84,8 @@ def test_age_and_limits(tmp_path: Path) -> None:
 
 
 def test_nearest_name_among_many(server: NatsServer, client: Client) -> None:
-    """A stream that is not there is reported with the nearest name, also of a later page of the server's
-    list; it is there as soon as somebody makes it."""
+    """A missing stream is reported with the nearest name, even if that is on a later page of the server's
+    list. Its feed follows as soon as the stream is created."""
 
     async def make(nc: Any) -> None:
         js = nc.jetstream(timeout=30)

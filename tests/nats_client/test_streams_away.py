@@ -1,4 +1,4 @@
-"""Lists of streams in a cluster, one of whose nodes does not answer."""
+"""Lists of streams in a cluster with a node that does not answer."""
 
 import signal
 import time
@@ -15,9 +15,10 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
-    """A node that is frozen, or killed, holds a stream of one replica: it is listed as away, the others with
-    their state, buckets too, in less than half of what the server itself takes; and they can be read. The
-    newest messages of many are asked for at once, and those that are away are reported."""
+    """If a frozen or killed node holds the only replica of a stream, that stream is listed as away. The other
+    streams and buckets are listed with their state, in less than half the time that the server itself takes,
+    and can be read. The newest messages of many streams are requested at once, and streams that are away are
+    reported."""
     with running_cluster(tmp_path) as cluster:
 
         async def make(nc: Any) -> None:
@@ -26,7 +27,7 @@ def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
                 await js.add_stream(
                     name=name, subjects=[f"{name}.>"], num_replicas=3 if name == "GOOD" else 1
                 )
-                await js.publish(f"{name}.a", b"1", headers={"Nats-Msg-Id": "1"})  # once, if tried again
+                await js.publish(f"{name}.a", b"1", headers={"Nats-Msg-Id": "1"})  # once, even if retried
             await js.create_key_value(bucket="settings", replicas=3)
 
         cluster.run(make)
@@ -40,7 +41,7 @@ def test_one_silent_node_hides_no_stream(tmp_path: Path, number: int) -> None:
             def away() -> list[str]:
                 try:
                     return [stream.name for stream in client.streams() if stream.away]
-                except RequestFailed:  # where the node was the cluster's leader, for as long as there is none
+                except RequestFailed:  # if the node led the cluster, until there is another leader
                     return []
 
             until(lambda: away() == ["LOST"], 60)

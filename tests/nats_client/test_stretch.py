@@ -29,7 +29,7 @@ class Known:
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def publish(self, stream: str, *subjects: str) -> None:
-        """Publish one message after another, in several times."""
+        """Publish one message after another, with pauses between groups of them."""
 
         async def work(nc: Any) -> list[dict[str, Any]]:
             js, found = nc.jetstream(), []
@@ -89,15 +89,15 @@ def consumers(server: NatsServer, stream: str = "S") -> int:
 
 
 def cut(rows: pd.DataFrame, share: float) -> pd.Timestamp:
-    """The whole millisecond at about this share of the rows' times."""
+    """The time at this share of the rows' time span, rounded down to a millisecond."""
     first, last = rows["time"].iloc[0], rows["time"].iloc[-1]
     return pd.Timestamp(first + (last - first) * share).floor("ms")
 
 
 @pytest.mark.parametrize("subject", FILTERS)
 def test_rows_of_a_stretch(known: Known, client: Client, subject: str | None) -> None:
-    """The rows are exactly those that were stored in the stretch, with a filter those that match, and the
-    stream has no consumer left: in the middle, before the first message, after the last, and all of it."""
+    """The rows are exactly those stored in the stretch that match the filter, and the stream has no consumer
+    left. This holds for a stretch in the middle, before the first message, and with all messages."""
     hour = pd.Timedelta(hours=1)
     first, last = known.rows["time"].iloc[0].floor("ms"), known.rows["time"].iloc[-1].ceil("ms")
     for start, end in (
@@ -123,7 +123,7 @@ def test_rows_of_a_stretch(known: Known, client: Client, subject: str | None) ->
 
 
 def test_shared_and_longer(known: Known, client: Client) -> None:
-    """All who ask for the same end share one feed; a longer one fetches only what is older."""
+    """All readers of the same end share one feed; a longer look-back fetches only what is older."""
     end = cut(known.rows, 0.8)
     feed = opened(client, cut(known.rows, 0.6), end)
     assert opened(client, cut(known.rows, 0.6), end) is feed
@@ -143,7 +143,8 @@ def test_shared_and_longer(known: Known, client: Client) -> None:
 
 
 def test_an_end_that_is_still_to_come(known: Known, client: Client) -> None:
-    """Before its end has come, a stretch goes on like a live feed; then it ends, and holds no consumer."""
+    """Until its end is reached, a stretch follows its stream like a live feed; then it ends, and has no
+    consumer."""
     known.publish("T", "t.a", "t.a")
     end = pd.Timestamp.now("UTC") + pd.Timedelta(seconds=3)
     feed = client.feed("T", look_back="PT1H", end=end)
@@ -162,9 +163,9 @@ def test_an_end_that_is_still_to_come(known: Known, client: Client) -> None:
 
 
 def test_what_leaves_the_stream(server: NatsServer, tmp_path: Path) -> None:
-    """Messages that are purged or deleted leave a stretch that has been read, and are a gap; one that is
-    opened afterwards has the same rows and the same gap inside it. A recreated stream leaves nothing of the
-    one before, and a restart of the server costs no row."""
+    """Messages purged or deleted leave a stretch that has been read, and are a gap. A feed opened afterwards
+    has the same rows, and the same gap inside the stretch. A restart of the server costs no row, and a
+    recreated stream leaves no row of the previous one."""
     known = Known(server)
     known.publish("S", *["s.a"] * 60)
     start, end = cut(known.rows, 0), cut(known.rows, 0.99)
@@ -205,8 +206,8 @@ def test_what_leaves_the_stream(server: NatsServer, tmp_path: Path) -> None:
 
 
 def test_costs_the_stretch(server: NatsServer) -> None:
-    """A stretch is read, and its progress counted, without the messages from after it; one with more rows
-    than fit has its newest."""
+    """Messages from after a stretch are not read, nor counted in its progress. A stretch with more rows than
+    fit keeps the newest."""
 
     async def fill(nc: Any) -> int:
         for i in range(3000):
@@ -236,7 +237,7 @@ def test_costs_the_stretch(server: NatsServer) -> None:
 
 
 def test_a_work_queue(server: NatsServer) -> None:
-    """A stream that can only be read by sequence has stretches too."""
+    """A stream that can only be read by sequence also has stretches."""
 
     async def add(nc: Any) -> None:
         await nc.jetstream().add_stream(name="W", subjects=["w"], retention="workqueue")
@@ -252,8 +253,8 @@ def test_a_work_queue(server: NatsServer) -> None:
 
 
 def test_loading_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stretch that nobody reads while it loads, here because the server is frozen, is closed; one that has
-    loaded, or that somebody waits for, stays."""
+    """A stretch that has no reader while it loads, here from a frozen server, is closed. One that has loaded,
+    or that a reader waits for, stays."""
     monkeypatch.setattr("nats_client.client.UNWANTED", 0.5)
     monkeypatch.setattr("nats_client.client.HOUSEKEEPING", 0.05)
     with running_server(tmp_path) as server:
@@ -276,7 +277,7 @@ def test_loading_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_wrong_ends(client: Client) -> None:
-    """An end without a time zone, or none at all, is named; plain subjects have no past."""
+    """An end that is not a time with a time zone is refused, and plain subjects have no history."""
     for wrong in (datetime(2026, 1, 1), "yesterday", pd.NaT):
         with pytest.raises(LookbackError, match="is not a time with a time zone"):
             client.feed("S", end=wrong)  # type: ignore[arg-type]

@@ -44,7 +44,8 @@ def lines(found: Branches) -> list[str]:
 
 
 def test_levels_open_one_by_one() -> None:
-    """Tokens are levels; a subject that others go on from is a branch of its own; messages add up."""
+    """Each token is a level, and a branch has the sum of the messages below it. A subject that is also the
+    start of others has a branch of its own among them."""
     tree, held = SubjectTree(), rows("a.x", "a.y", "a", "b.10.t", "b.9.t", "a.x")
     assert lines(tree.branches(held, NOW, None, [])) == ["a 3 4 …", "b 2 2 …"]
     opened = tree.branches(held, NOW, None, ["a", "b", "b.9", "nothing"])
@@ -63,7 +64,7 @@ def test_levels_open_one_by_one() -> None:
 
 
 def test_rates_are_of_messages() -> None:
-    """A rate is that of the last ten seconds, and of messages, however many rows one has."""
+    """A rate is that of the last ten seconds. It counts messages, however many rows each has."""
     found = SubjectTree().branches(rows(*["old"] * 20, *["a.x"] * 4, "a.y", rows_each=3), NOW, None, ["a"])
     assert {each.path: each.per_second for each in found.found} == {
         "a": 0.5,
@@ -75,8 +76,8 @@ def test_rates_are_of_messages() -> None:
 
 
 def test_counts_of_the_stream() -> None:
-    """Where a stream's counts are known, they are the messages, also of subjects that no row has; rows whose
-    subject came since are there too."""
+    """If a stream's counts are known, they are the numbers of messages, even for subjects without rows.
+    Subjects that only rows have are listed too."""
     tree = SubjectTree()
     found = tree.branches(rows("a.new", "a.x"), NOW, {"a.x": 70, "b": 5}, ["a"])
     assert lines(found) == ["a 2 70 …", "  new 1 0", "  x 1 70", "b 1 5"]
@@ -84,7 +85,8 @@ def test_counts_of_the_stream() -> None:
 
 
 def test_a_search_opens_what_it_finds() -> None:
-    """Of a search, only subjects with the text are there, and few are open at once."""
+    """A search lists only subjects that contain the text in upper or lower case, and opens their levels if
+    they are few."""
     held = rows("Orders.eu.new", "orders.us.new", "devices.eu")
     assert lines(SubjectTree("EU").branches(held, NOW, None, [])) == [
         "Orders 1 1 …",
@@ -97,8 +99,8 @@ def test_a_search_opens_what_it_finds() -> None:
 
 
 def test_a_hundred_thousand_subjects_are_cut() -> None:
-    """Of a level with many branches those with the most messages are there, and the number of the others;
-    all levels together are cut, too, and so are subjects without an end."""
+    """A level with many branches lists those with the most messages, and the number of the others. All levels
+    together are limited, and so is the depth of a subject."""
     chance = random.Random(1)
     counts = {f"d.{i}.{'ab'[i % 2]}": chance.randrange(5) for i in range(100_000)} | {"d.77777.a": 10**6}
     tree, none = SubjectTree(), rows("d.1.b")
@@ -127,8 +129,8 @@ def test_a_hundred_thousand_subjects_are_cut() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_the_parts_are_the_whole(known: bool, tokens: list[list[str]]) -> None:
-    """With all levels open, the branches that do not go on are the subjects, each with its messages, and each
-    branch has what its own have together."""
+    """With all levels open, the branches without others below are the subjects, each with its messages. Every
+    other branch has the sum of those directly below it."""
     subjects = [".".join(each) for each in tokens]
     paths = {".".join(each[:i]) for each in tokens for i in range(1, len(each))}
     counts = {subject: subjects.count(subject) for subject in subjects}

@@ -36,7 +36,7 @@ name = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True).filter(lambda name
 
 @st.composite
 def patterns(draw: st.DrawFn) -> tuple[list[str], dict[str, int]]:
-    """Tokens of a filter, and for each name the place of its token."""
+    """The tokens of a filter, and the place of the token for each name."""
     tokens = draw(st.lists(st.one_of(word, st.just("*")), min_size=1, max_size=6))
     if draw(st.booleans()):
         tokens.append(">")
@@ -50,7 +50,7 @@ def patterns(draw: st.DrawFn) -> tuple[list[str], dict[str, int]]:
 def test_a_pattern_is_its_filter_and_reads_what_the_filter_matches(
     pattern: tuple[list[str], dict[str, int]], data: st.DataObject
 ) -> None:
-    """Whatever tokens are named, the filter is as if they were not, and each name gets its own token."""
+    """Naming tokens does not change the filter, and each name reads its own token."""
     tokens, names = pattern
     written = list(tokens)
     for called, i in names.items():
@@ -73,7 +73,7 @@ def test_a_pattern_is_its_filter_and_reads_what_the_filter_matches(
 
 @pytest.mark.parametrize("subject", ["a", "a.*.b", ">", "a.>", "$KV.b.>"])
 def test_a_plain_filter_is_as_it_is(subject: str) -> None:
-    """Without braces nothing is named."""
+    """A subject without braces is its own filter, and names no token."""
     assert parse_pattern(subject) == Pattern(subject)
 
 
@@ -103,13 +103,13 @@ def test_a_plain_filter_is_as_it_is(subject: str) -> None:
     ],
 )
 def test_what_cannot_be_read_is_told(subject: str, said: str) -> None:
-    """A pattern with a mistake names the mistake and the way out."""
+    """The error for an invalid pattern names the mistake and how to correct it."""
     with pytest.raises(SubjectError, match=re.escape(said)):
         parse_pattern(subject)
 
 
 def window(*messages: tuple[str, bytes]) -> Window:
-    """A window of these subjects and payloads, a batch each three of them."""
+    """A window of these subjects and payloads, in batches of three."""
     made = Window()
     for first in range(0, len(messages), 3):
         part = messages[first : first + 3]
@@ -121,7 +121,7 @@ def window(*messages: tuple[str, bytes]) -> Window:
 
 
 def test_tokens_are_columns() -> None:
-    """Named tokens are text columns from the first row on, also of a message that is several rows."""
+    """Named tokens are text columns from the first row on, also if a message has several rows."""
     rows = window(
         ("m.cpu.a.b", b"1"),
         ("m.ram.c", b"[2, 3]"),
@@ -146,7 +146,7 @@ def test_a_payload_field_keeps_its_value_beside_a_token() -> None:
 
 
 def test_tokens_outlive_removal_and_older_rows_in_front() -> None:
-    """Rows that are taken out, and older ones that are put in front, leave each row its own tokens."""
+    """Each row keeps its own tokens when other rows are removed, or older ones are put in front."""
     rows = window(*[(f"m.x{i}", b"1") for i in range(10, 20)])
     rows.remove(np.array([3, 5]))
     rows.prepend(window(*[(f"m.x{i}", b"1") for i in range(4)]))
@@ -156,8 +156,8 @@ def test_tokens_outlive_removal_and_older_rows_in_front() -> None:
 
 
 def test_names_are_part_of_a_feed(tmp_path: Path) -> None:
-    """However pages name the tokens of one filter, they share one consumer and one window; each sees its own
-    names."""
+    """Pages that name the tokens of one filter differently share one consumer and one window; each has its
+    own names."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         server.add_stream("S", ["s.>"])
         server.publish("s.one.two", b'{"n": 1}')
@@ -197,8 +197,8 @@ hostile = (
 @pytest.mark.parametrize("check", CHECKS)
 @given(hostile)
 def test_what_passes_is_one_word_of_the_protocol(check: Callable[[str], object], text: str) -> None:
-    """Whatever somebody writes into an address is refused in a sentence, or is a single word on a line of the
-    protocol, and short enough that the line keeps below the server's 4,096 bytes."""
+    """Any text from a URL is either refused with an error or is a single word of the protocol. It is short
+    enough for its line to stay below the server's 4,096 bytes."""
     try:
         passed = check(text)
     except SubjectError:
@@ -214,7 +214,7 @@ def test_what_passes_is_one_word_of_the_protocol(check: Callable[[str], object],
     [(check_filter, 1000), (check_stream_name, 255), (check_bucket, 252), (check_key, 1000)],
 )
 def test_longest(check: Callable[[str], str], longest: int) -> None:
-    """The longest that passes, in bytes; the sentence about a longer one is short."""
+    """A name of `longest` bytes is accepted. One more byte is an error, whose text is short."""
     assert check("a" * longest) == "a" * longest
     with pytest.raises(SubjectError) as refused:
         check("a" * (longest + 1))
@@ -257,7 +257,7 @@ def test_long_subjects_cost_nobody_the_connection(tmp_path: Path) -> None:
     ],
 )
 def test_several_patterns(subjects: str | list[str], joined: str, names: tuple[str, ...]) -> None:
-    """Several filters are one pattern, whatever their order, without those within others."""
+    """Several filters become one pattern, sorted, without filters that lie within others."""
     assert parse_patterns(subjects) == (joined, names)
     assert filters_of(joined) == joined.split()
     assert matches_any("a.b", joined)
@@ -275,13 +275,13 @@ def test_several_patterns(subjects: str | list[str], joined: str, names: tuple[s
     ],
 )
 def test_several_patterns_that_cannot_be(subjects: list[str], sentence: str) -> None:
-    """What several filters cannot be is named."""
+    """Filters that cannot be combined are refused with the reason."""
     with pytest.raises(SubjectError, match=re.escape(sentence)):
         parse_patterns(subjects)
 
 
 def test_plain_subjects_one_at_a_time() -> None:
-    """Plain subjects are read one filter at a time."""
+    """Several filters of plain subjects are refused: they are read one filter at a time."""
     with (
         Client(Settings(url="nats://127.0.0.1:9")) as client,
         pytest.raises(SubjectError, match="one filter at a time"),

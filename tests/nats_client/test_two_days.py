@@ -1,6 +1,6 @@
-"""Stretches of two days whose content is known, with a clock that was set back, from stream and archive.
+"""Stretches of two days whose messages are known, with a clock that was set back, from stream and archive.
 
-Slow, because two days of messages are stored, and read at many of their moments.
+Slow, because two days of messages are stored, and read at many moments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PastServer]:
-    """A server with that stream, and its archive."""
+    """A server with two days of messages in a stream and its archive."""
     with two_days.two_days_server(tmp_path_factory.mktemp("past")) as server:
         yield server
 
 
 @pytest.fixture
 def client(past: PastServer) -> Iterator[Client]:
-    """A client of it."""
+    """A client of that server."""
     with Client(Settings(url=past.url)) as client:
         yield client
 
@@ -64,19 +64,19 @@ def opened(client: Client, start: int, end: int, **of: Any) -> Feed | NamedFeed:
         **of,
     )
     assert found.wait(30)
-    until(lambda: found.health.archive is None, 90)  # a history service that is busy is queried again
+    until(lambda: found.health.archive is None, 90)  # a busy history service is queried again
     return found
 
 
 def sequences(lines: Sequence[Line]) -> list[int]:
-    """Those of messages."""
+    """The sequences of these messages."""
     return [line.seq for line in lines]
 
 
 @pytest.mark.parametrize("name", STRETCHES)
 def test_each_stretch(client: Client, name: str) -> None:
-    """A stretch has exactly the messages whose time is in it, in the order of their sequence, with their
-    values, and counts those between them that nothing holds any more."""
+    """A stretch has exactly the messages whose time lies in it, in the order of their sequence, with their
+    values. Messages between them that neither stream nor archive holds any more are counted as a gap."""
     start, end = STRETCHES[name]
     known = two_days.between(start, end)
     feed = opened(client, start, end)
@@ -91,7 +91,8 @@ def test_each_stretch(client: Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["beginning while it is", "twice at the seam", "one of the twice"])
 def test_wider(client: Client, name: str) -> None:
-    """A stretch that becomes wider has what is older, also from after the clock was set back."""
+    """A stretch that becomes wider gets the older messages, also those stored after the clock was set
+    back."""
     start, end = STRETCHES[name]
     assert opened(client, start, end).snapshot().seq.tolist() == sequences(two_days.between(start, end))
     for wider in (start - 20 * MINUTE, start - 2 * HOUR):
@@ -103,9 +104,7 @@ def test_wider(client: Client, name: str) -> None:
 @pytest.mark.parametrize("of", [{"subject": "s.one"}, {"where": "n > 50"}])
 def test_some_of_it(client: Client, of: dict[str, str]) -> None:
     """With a subject or a `where`, a stretch has the messages that match."""
-    with ThreadPoolExecutor(
-        2
-    ) as pool:  # as many as one asker's queries that the history service runs at once
+    with ThreadPoolExecutor(2) as pool:  # the history service runs two queries of a caller at once
         feeds = list(pool.map(lambda each: opened(client, each[0], each[1], **of), STRETCHES.values()))
     for (name, stretch), feed in zip(STRETCHES.items(), feeds, strict=True):
         known = two_days.between(*stretch)
@@ -114,15 +113,15 @@ def test_some_of_it(client: Client, of: dict[str, str]) -> None:
 
 
 def test_live(client: Client) -> None:
-    """Live, a look-back over both days has all that is there, each once."""
+    """A live feed with a look-back over both days has every message once."""
     feed = client.feed("S", look_back="P30D", archive="history.query")
     assert feed.wait(30)
     assert feed.snapshot().seq.tolist() == sequences(two_days.KNOWN)
 
 
 def test_values_of_a_bucket(past: PastServer, client: Client) -> None:
-    """Of a key, the newest revision whose time is before the moment is its value, though one with an earlier
-    time came later."""
+    """As of a moment, a key's value is the highest of its revisions stored before then, even if a lower
+    revision has a later time."""
     times = (at(1, "14:00"), at(1, "14:30"), at(1, "14:10"), at(1, "15:00"))
     revisions = [Stored(n, time, "$KV.late.k", b"%d" % n) for n, time in enumerate(times, 1)]
     past.add_past_stream("KV_late", ["$KV.late.>"], revisions, max_msgs_per_subject=10)
@@ -134,9 +133,9 @@ def test_values_of_a_bucket(past: PastServer, client: Client) -> None:
 
 
 def test_an_hour_is_played(client: Client) -> None:
-    """An hour that is partly in the archive, and in which the clock was set back, is played: no step shows a
-    row from after its moment, or lacks one that was stored when the clock had reached no later time; at the
-    end the rows are those of the stretch, each once."""
+    """An hour that is partly in the archive, and in which the clock was set back, can be played. No step
+    shows a row from after its moment, or lacks a row stored before the clock first passed that moment. At the
+    end, the rows are those of the stretch, each once."""
     start, end = at(1, "22:40"), at(1, "23:40")
     known = two_days.between(start - HOUR, end)
     assert known[0].seq < two_days.STORED[0].seq < known[-1].seq

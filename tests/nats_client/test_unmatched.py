@@ -13,7 +13,7 @@ from tests.waiting import until
 
 
 def hint(client: Client, name: str, subject: str, look_back: str = "PT1H") -> str:
-    """What is said of a feed that has no row."""
+    """The hint of a feed that has no row."""
     feed = client.feed(name, subject, look_back=look_back)
     assert feed.wait(30)
     assert len(feed.snapshot()) == 0
@@ -22,7 +22,8 @@ def hint(client: Client, name: str, subject: str, look_back: str = "PT1H") -> st
 
 
 def test_outside(server: NatsServer, client: Client) -> None:
-    """A subject that the stream does not take: those that it does, and the nearest."""
+    """For a subject that the stream does not take, the hint names the stream's subjects and the nearest of
+    them."""
     stream(server, "SENSORS", "sensors.>", "alarms.*")
     text = hint(client, "SENSORS", "sensor.>")
     assert "'sensor.>' matches no subject of 'SENSORS'" in text
@@ -30,8 +31,8 @@ def test_outside(server: NatsServer, client: Client) -> None:
 
 
 def test_mistyped(server: NatsServer, client: Client) -> None:
-    """A subject that the stream could hold, and does not: the nearest that it holds. A message that matches
-    ends it."""
+    """For a subject that the stream could hold, but does not, the hint names the nearest that it holds. A
+    message that matches removes the hint."""
     for name in ("a", "b"):
         publish(server, f"s.{name}.temperature", *numbered(1))
     text = hint(client, "S", "s.a.temprature")
@@ -43,7 +44,7 @@ def test_mistyped(server: NatsServer, client: Client) -> None:
 
 
 def test_older(server: NatsServer, client: Client) -> None:
-    """A subject of which the last message came before the look-back: when that was."""
+    """If the last message of a subject was stored before the look-back, the hint states when."""
     publish(server, "s.a", *numbered(1))
     last = api(server, "STREAM.INFO.S")["state"]["last_ts"]
     feed = client.feed("S", "s.a", look_back="PT1S")
@@ -52,7 +53,8 @@ def test_older(server: NatsServer, client: Client) -> None:
 
 
 def test_transformed(server: NatsServer, client: Client) -> None:
-    """A stream that stores its messages under other subjects than they came by: under which."""
+    """If a stream stores messages under other subjects than they were published to, the hint names the stored
+    ones."""
     change = {"src": "t.*.*", "dest": "stored.{{wildcard(2)}}.{{wildcard(1)}}"}
     stream(server, "T", "t.*.*", "u.x", subject_transform=change)
     publish(server, "t.a.b", *numbered(1))
@@ -65,7 +67,7 @@ def test_transformed(server: NatsServer, client: Client) -> None:
 
 
 def test_empty(server: NatsServer, client: Client) -> None:
-    """Of a stream without a message nothing is said of subjects that it takes."""
+    """A stream without messages gives no hint for a subject that it takes."""
     feed = client.feed("S", "s.a", look_back="PT1H")
     assert isinstance(feed, Feed)
     assert feed.wait(30)
@@ -94,7 +96,8 @@ STORED: list[tuple[dict[str, Any], list[str] | None]] = [
 
 @pytest.mark.parametrize(("config", "expected"), STORED)
 def test_stored_under(config: dict[str, Any], expected: list[str] | None) -> None:
-    """Under which subjects a stream can store messages follows from its configuration, or cannot be known."""
+    """The subjects under which a stream can store messages, from its configuration; None if they cannot be
+    known."""
     assert stored_under(config) == expected
 
 
@@ -117,7 +120,7 @@ def test_overlap(one: str, other: str, both: bool) -> None:
 
 
 def test_matches() -> None:
-    """A subject, or a filter, is within a filter as the server sees it."""
+    """A subject matches a filter, and a filter lies within another, as in the server."""
     assert matches("a.b", "a.*")
     assert matches("a.b.c", "a.>")
     assert not matches("a", "a.>")

@@ -28,7 +28,8 @@ any_number = (
 @settings(max_examples=150)
 @given(st.lists(any_number, min_size=1, max_size=30), st.booleans())
 def test_each_value_is_in_its_range(numbers: list[float], log: bool) -> None:
-    """A value is at least the edge of its range and less than the next, exactly; there are few ranges."""
+    """Each value is at least the edge of its range and less than the next edge, exactly, and there are at
+    most MOST ranges."""
     values = np.array(numbers)
     scale = fitting(values, log=log)
     placed = values[values >= LEAST] if log else values
@@ -55,7 +56,7 @@ def test_each_value_is_in_its_range(numbers: list[float], log: bool) -> None:
     ],
 )
 def test_ranges_are_round(numbers: list[float], length: float) -> None:
-    """The length of a range is 1, 2 or 5 of a power of ten, and of whole numbers not less than one."""
+    """The length of a range is 1, 2 or 5 times a power of ten, and at least 1 for whole numbers."""
     scale = fitting(np.array(numbers), log=False)
     assert scale is not None
     low, high = scale.edges(np.array([0, 1])).tolist()
@@ -63,7 +64,7 @@ def test_ranges_are_round(numbers: list[float], length: float) -> None:
 
 
 def test_logarithmic_ranges_are_round() -> None:
-    """From ten ranges per decade to one per some decades, all begin at round numbers."""
+    """Logarithmic ranges begin at round numbers, from ten per decade to one for several decades."""
     for numbers, edges in (
         ([1.0, 99.0], [1.0, 1.2, 1.5, 2.0, 2.5, 3.0]),
         ([1.0, 9e5], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0]),
@@ -97,7 +98,7 @@ class Counted:
         self.window.append(Batch(seq, received, times, ["s"] * len(rows), {"v": values}))
 
     def update(self) -> None:
-        """Count what is there now."""
+        """Count the rows within the look-back."""
         self.window.evict(self.now - LOOK_BACK)
         self.last = self.now // STEP
         self.first = -((LOOK_BACK - self.now) // STEP)
@@ -105,7 +106,7 @@ class Counted:
         self.counts.update(rows, self.first, self.last)
 
     def check(self) -> None:
-        """Each interval has the values that the rows say, in ranges that hold them."""
+        """Check that the counts of each interval are those of its rows, in the right ranges."""
         snapshot = self.window.snapshot().since(self.now - LOOK_BACK)
         intervals, values = snapshot.time // STEP, snapshot.numbers("v")
         good = np.abs(values) < TOO_LARGE
@@ -143,7 +144,8 @@ some_rows = st.lists(
 def test_counts_are_those_of_the_rows_held(
     rounds: list[tuple[list[tuple[int, float]], int]], log: bool
 ) -> None:
-    """Whatever numbers come, late or early, and leave, each interval has what its rows say."""
+    """For any numbers that arrive, late or early, and leave again, the counts of each interval are those of
+    its rows."""
     counted = Counted(log=log)
     counted.add([(0, 1.5)])
     for rows, passed in rounds:
@@ -156,8 +158,8 @@ def test_counts_are_those_of_the_rows_held(
 
 
 def test_ranges_follow_the_values() -> None:
-    """An outlier makes ranges coarse; once it has left, they become fine again; equal values are not counted
-    again each time."""
+    """An outlier makes the ranges coarse; once it has left, they become fine again. Rows with equal values
+    are counted once, not at each update."""
     counted = Counted(log=False)
     counted.add([(0, 1e6), (0, 0.5)])
     counted.update()

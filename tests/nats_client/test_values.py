@@ -34,7 +34,7 @@ class Bucket:
         )
 
     def do(self, *steps: tuple[Any, ...]) -> None:
-        """Each step is a method of nats-py's KeyValue with its arguments: ("put", "a", b"1")."""
+        """Call methods of nats-py's KeyValue. Each step is a name and its arguments: ("put", "a", b"1")."""
 
         async def work(nc: Any) -> None:
             kv = await nc.jetstream().key_value(self.name)
@@ -63,7 +63,7 @@ class Bucket:
 
 
 class Looking:
-    """Notes all that a watch shows within the block, as quickly as it can."""
+    """Records every state that a watch shows within the block, as fast as it can."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -92,7 +92,7 @@ class Looking:
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stream's state is asked for more often, so that these tests need not wait for it."""
+    """Request the stream's state more often, so that these tests wait less."""
     monkeypatch.setattr("nats_client.feeds.reconcile.EVERY", 0.3)
 
 
@@ -119,12 +119,12 @@ def opened(client: Client, name: str = "settings") -> Watch:
 
 
 def live(watch: Watch) -> bool:
-    """Whether it says that it is."""
+    """Whether the watch reports that it is live."""
     return watch.health.phase == "following"
 
 
 def shows(watch: Watch, **values: Any) -> None:
-    """Wait until it shows just these values."""
+    """Wait until the watch is live and shows exactly these values."""
     until(lambda: live(watch) and dict(watch.snapshot()) == values)
 
 
@@ -147,7 +147,8 @@ def test_first_state_then_changes(bucket: Bucket, client: Client) -> None:
 
 
 def test_values_are_what_they_are(bucket: Bucket, client: Client) -> None:
-    """JSON is decoded, other text stays text, bytes that are no text are shown in hex with their number."""
+    """JSON is decoded, and other text stays text. Bytes that are no text are shown in hex, with their
+    number."""
     payloads = {
         "list": b"[1, 2]",
         "null": b"null",
@@ -170,7 +171,7 @@ def test_values_are_what_they_are(bucket: Bucket, client: Client) -> None:
 
 
 def test_a_value_changed_by_its_reader(bucket: Bucket, client: Client) -> None:
-    """A reader that changes what it was given changes it for nobody else."""
+    """A reader that changes a value from a snapshot changes it for no other reader."""
     values = opened(client).snapshot()
     values["memory"]["percent"] = 0
     assert values["memory"] == {"percent": 80}
@@ -202,7 +203,7 @@ def test_table(bucket: Bucket, client: Client) -> None:
 
 
 def test_missing_key(bucket: Bucket, client: Client) -> None:
-    """A key that is not there is a KeyError that names the nearest, or its deletion; get() gives None."""
+    """A missing key is a KeyError that names the nearest key, or its deletion; get() returns the default."""
     watch = opened(client)
     values = watch.snapshot()
     with pytest.raises(KeyError) as error:
@@ -219,7 +220,8 @@ def test_missing_key(bucket: Bucket, client: Client) -> None:
 
 
 def test_history(bucket: Bucket, client: Client) -> None:
-    """All revisions that are kept, oldest first, with their operations; no more than the bucket's history."""
+    """The history has all revisions that are kept, oldest first, with their operations, and no more than the
+    bucket's limit."""
     bucket.do(("put", "cpu", b"91"), ("delete", "cpu"), ("put", "cpu", b"\xff"))
     found = client.history("settings", "cpu")
     assert [(entry.revision, entry.operation, entry.text(99)) for entry in found] == [
@@ -252,7 +254,7 @@ def test_buckets(bucket: Bucket, client: Client) -> None:
 
 
 def test_bad_names(client: Client) -> None:
-    """What cannot be a bucket or a key is refused at once, with the rule."""
+    """An invalid name of a bucket or key is refused at once, with an error that states the rule."""
     for name in ("a.b", "", "a b", "*", "ü"):
         with pytest.raises(SubjectError, match="is not a valid bucket name"):
             client.values(name)
@@ -273,7 +275,7 @@ def test_keys_that_no_client_should_write(bucket: Bucket, client: Client) -> Non
 
 
 def test_one_watch_for_all(bucket: Bucket, client: Client) -> None:
-    """Twenty threads that ask for the same bucket get one watch, and the server sees one consumer."""
+    """Twenty threads that request the same bucket get one watch, and the server has one consumer."""
     found: list[Watch] = []
     threads = [threading.Thread(target=lambda: found.append(client.values("settings"))) for _ in range(20)]
     for thread in threads:
@@ -286,7 +288,7 @@ def test_one_watch_for_all(bucket: Bucket, client: Client) -> None:
 
 
 def test_idle_watch_closes(bucket: Bucket) -> None:
-    """A watch that nobody reads closes, its consumer goes, and who asks again gets it anew."""
+    """A watch without a reader is closed, and its consumer deleted; the next request opens it again."""
     with Client(Settings(url=bucket.server.url, idle_after=0.5)) as client:
         watch = opened(client)
         until(lambda: not consumers(bucket.server))
@@ -304,7 +306,8 @@ def consumers(server: NatsServer) -> list[Any]:
 
 
 def test_server_killed(bucket: Bucket, client: Client) -> None:
-    """The server is killed: what was shown stays, and after its return what has changed is there."""
+    """After the server is killed, the values stay; once it is back, they are those that were written
+    since."""
     watch = opened(client)
     bucket.server.kill()
     until(lambda: watch.health.phase == "reconnecting")
@@ -316,7 +319,7 @@ def test_server_killed(bucket: Bucket, client: Client) -> None:
 
 
 def test_server_freezes(bucket: Bucket, client: Client) -> None:
-    """The server stands still for some seconds: the watch says so, and goes on when it does."""
+    """While the server is frozen, the watch reports it; once the server runs again, the watch continues."""
     watch = opened(client)
     bucket.server.signal(signal.SIGSTOP)
     until(lambda: watch.health.phase == "reconnecting")
@@ -327,7 +330,7 @@ def test_server_freezes(bucket: Bucket, client: Client) -> None:
 
 
 def test_without_a_server(server: NatsServer) -> None:
-    """A watch without a server is connecting, and comes alive with it."""
+    """Without a server, a watch is connecting; once there is one, it shows the values."""
     bucket = Bucket(server)
     bucket.put(cpu=1)
     server.stop()
@@ -340,7 +343,7 @@ def test_without_a_server(server: NatsServer) -> None:
 
 
 def test_consumer_deleted(bucket: Bucket, client: Client) -> None:
-    """An administrator deletes the consumer: the watch makes another and misses nothing."""
+    """If an administrator deletes the consumer, the watch creates another and misses nothing."""
     watch = opened(client)
     (consumer,) = consumers(bucket.server)
     bucket.server.run(lambda nc: nc.jetstream().delete_consumer("KV_settings", consumer.name))
@@ -350,7 +353,7 @@ def test_consumer_deleted(bucket: Bucket, client: Client) -> None:
 
 
 def test_connection_lost(bucket: Bucket, client: Client) -> None:
-    """The server closes the connection: the watch goes on with the next one."""
+    """If the server closes the connection, the watch continues with the next one."""
     watch = opened(client)
     bucket.server.stop()
     bucket.server.start()
@@ -359,7 +362,7 @@ def test_connection_lost(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_appears(bucket: Bucket, client: Client) -> None:
-    """A bucket that is not there is reported, with the nearest, and the watch comes alive with it."""
+    """A missing bucket is reported with the nearest name, and the watch starts once the bucket is created."""
     watch = opened(client, "setings")
     assert watch.health.phase == "stopped"
     assert str(watch.health.why) == (
@@ -370,7 +373,8 @@ def test_bucket_appears(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_deleted_and_made_again(bucket: Bucket, client: Client) -> None:
-    """A deleted bucket is reported, and its last values stay; made again, only the new ones are shown."""
+    """A deleted bucket is reported, and its last values stay. Once it is created again, only the new values
+    are shown."""
     watch = opened(client)
     with Looking(watch) as seen:
         bucket.delete()
@@ -385,7 +389,7 @@ def test_bucket_deleted_and_made_again(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_restored(bucket: Bucket, client: Client) -> None:
-    """A bucket that is put back to a backup shows the backup's values, and what is written after."""
+    """A bucket restored from a backup shows the values of the backup, and those written afterwards."""
     backup = bucket.server.run(lambda nc: snapshot(nc, "KV_settings"))
     bucket.put(cpu=1, disk=2)
     watch = opened(client)
@@ -413,7 +417,8 @@ def test_stream_purged(bucket: Bucket, client: Client) -> None:
 
 
 def test_bucket_ttl(server: NatsServer, client: Client) -> None:
-    """A key that the bucket's TTL takes leaves the mapping; one that was written later stays its time."""
+    """A key that the bucket's TTL removes leaves the mapping; a key written later stays until its own time is
+    over."""
     bucket = Bucket(server, ttl=3)
     bucket.put(old=1)
     watch = opened(client)
@@ -425,7 +430,7 @@ def test_bucket_ttl(server: NatsServer, client: Client) -> None:
 
 
 def test_message_ttl(server: NatsServer, client: Client) -> None:
-    """A key with a TTL of its own leaves, with a marker of the server's and, in another bucket, without."""
+    """A key with a TTL of its own leaves the mapping, in a bucket with delete markers and in one without."""
     marked, plain = Bucket(server, "marked", limit_marker_ttl=60), Bucket(server, "plain")
     for bucket in (marked, plain):
         bucket.put(stays=1)
@@ -439,9 +444,10 @@ def test_message_ttl(server: NatsServer, client: Client) -> None:
 
 
 def test_message_deleted(server: NatsServer, client: Client) -> None:
-    """An administrator deletes the newest revision of a key: the mapping shows the one below, or none."""
+    """If an administrator deletes the newest revision of a key, the mapping shows the previous one, or
+    none."""
 
-    async def permissive(nc: Any) -> None:  # buckets of clients deny it
+    async def permissive(nc: Any) -> None:  # a bucket that a client creates denies deletion
         await nc.jetstream().add_stream(
             name="KV_settings", subjects=["$KV.settings.>"], max_msgs_per_subject=5
         )
@@ -463,7 +469,7 @@ def test_message_deleted(server: NatsServer, client: Client) -> None:
 
 
 def test_pushed_out_by_size(server: NatsServer, client: Client) -> None:
-    """Keys that a stream's limit of bytes pushes out leave the mapping."""
+    """Keys that the stream's limit of bytes removes leave the mapping."""
 
     async def small(nc: Any) -> None:
         await nc.jetstream().add_stream(
@@ -481,7 +487,7 @@ def test_pushed_out_by_size(server: NatsServer, client: Client) -> None:
 def test_more_deleted_than_are_listed(
     server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where too many messages are gone to look at each, a key that leaves is missed."""
+    """A removed key is noticed even if too many messages are gone to check each of them."""
     monkeypatch.setattr("nats_client.kv.watch.MOST_DELETED", 10)
     bucket = Bucket(server)
     bucket.put(first=0, gone=0)
@@ -512,7 +518,7 @@ def test_nothing_blinks_while_written(
 
 
 def test_ceiling(server: NatsServer) -> None:
-    """Over the ceiling keys are left out and counted; where there is room again, they come in."""
+    """Keys above the ceiling are left out and counted; once there is room, they are added."""
     bucket = Bucket(server)
     bucket.put(**{f"k{number:02}": number for number in range(30)})
     with Client(Settings(url=server.url, bucket_keys=20)) as client:
@@ -528,7 +534,7 @@ def test_ceiling(server: NatsServer) -> None:
 
 
 def test_ceiling_in_bytes(server: NatsServer) -> None:
-    """A value that has grown beyond the ceiling is left out; its old one does not stand for it."""
+    """A value that grows beyond the ceiling is left out, and its old value is not kept in its place."""
     bucket = Bucket(server)
     bucket.put(a="x", b="y")
     with Client(Settings(url=server.url, feed_memory=5000)) as client:
@@ -545,8 +551,9 @@ def test_ceiling_in_bytes(server: NatsServer) -> None:
 
 
 def test_keys_beyond_the_ceiling(server: NatsServer) -> None:
-    """A key that is not held is read from the bucket, as it is now; one that is not there is reported as
-    before; what is not known is an error, and never an answer."""
+    """A key that is not held is requested from the bucket, with its value as of now. A missing key is
+    reported as usual. What the watch cannot determine is an error, and never a default or a partial
+    result."""
     bucket = Bucket(server)
     bucket.put(**{f"k{number:02}": number for number in range(30)})
     with Client(Settings(url=server.url, bucket_keys=20)) as client:
@@ -578,12 +585,12 @@ def test_keys_beyond_the_ceiling(server: NatsServer) -> None:
 
 
 def mirrored(server: NatsServer, name: str, **config: Any) -> None:
-    """Make a bucket's stream that takes from others."""
+    """Create a bucket's stream that has a mirror or sources."""
     server.run(lambda nc: nc.jetstream().add_stream(StreamConfig(name=f"KV_{name}", **config)))
 
 
 def test_mirror(bucket: Bucket, client: Client) -> None:
-    """A mirror of a bucket, and one of that, have its keys, with their histories and later changes."""
+    """A mirror of a bucket, and a mirror of that mirror, have its keys, their histories and later changes."""
     mirrored(bucket.server, "copy", mirror=StreamSource(name="KV_settings"))
     mirrored(bucket.server, "second", mirror=StreamSource(name="KV_copy"))
     for name in ("copy", "second"):
@@ -597,7 +604,8 @@ def test_mirror(bucket: Bucket, client: Client) -> None:
 
 
 def test_sources(bucket: Bucket, client: Client) -> None:
-    """A bucket that takes from two has the keys of both, transformed to its own name or not."""
+    """A bucket with two others as sources has the keys of both, whether or not they are transformed to its
+    own name."""
     other = Bucket(bucket.server, "other")
     other.put(disk=7)
     into = [{"src": "$KV.other.>", "dest": "$KV.both.>"}]

@@ -1,4 +1,4 @@
-"""The window against a list of rows."""
+"""The window, compared with a plain list of rows."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def batch(first: int, values: list[float], *, at: int = 0, late: int = 0, subjec
 
 
 class SlidingRows(RuleBasedStateMachine):
-    """Appends, prepends and evicts, as a feed does; what the window holds is what a list would."""
+    """Appends, prepends and evicts, as a feed does; the window holds the same rows as a list."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class SlidingRows(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 3000))
     def append(self, count: int) -> None:
-        """New rows come."""
+        """New rows arrive."""
         self.now += SECOND
         values = np.arange(count, dtype=float).tolist()
         self.window.append(batch(self.next, values, at=self.now))
@@ -67,7 +67,7 @@ class SlidingRows(RuleBasedStateMachine):
 
     @rule()
     def keep_a_snapshot(self) -> None:
-        """A slow reader holds on to what it saw."""
+        """A slow reader keeps a snapshot."""
         snapshot = self.window.snapshot()
         self.kept = [*self.kept[-3:], (snapshot, snapshot.seq.tolist())]
 
@@ -105,7 +105,8 @@ def test_row_ceiling_is_counted() -> None:
 
 
 def test_byte_ceiling_holds() -> None:
-    """However many texts come, the bytes stay under the ceiling, and labels nobody uses are let go."""
+    """However many texts arrive, the bytes stay close to the ceiling, and texts that no row uses are
+    freed."""
     window = Window(max_bytes=2_000_000)
     for i in range(60):
         texts = [f"{'x' * 100}{i}-{j}" for j in range(1000)]
@@ -119,7 +120,7 @@ def test_byte_ceiling_holds() -> None:
 
 
 def test_byte_ceiling_holds_for_numbers() -> None:
-    """So it does where all the bytes are in rows."""
+    """The ceiling in bytes also holds if all columns are numbers."""
     window = Window(max_bytes=200_000)
     for i in range(20):
         window.append(batch(1 + i * 1000, [0.0] * 1000, at=i))
@@ -144,7 +145,7 @@ def test_late_rows_are_sorted() -> None:
     st.lists(st.tuples(st.integers(0, 20), st.sampled_from("ab"), st.none() | st.integers(0, 9)), min_size=1)
 )
 def test_newest_is_by_time(rows: list[tuple[int, str, int | None]]) -> None:
-    """However late rows come, the last ones and the latest values are those of the latest time."""
+    """Even if rows arrive late, the last rows and the latest values are those of the latest time."""
     window = Window()
     for seq, (time, subject, value) in enumerate(rows):
         number = np.array([np.nan if value is None else value], dtype=float)
@@ -171,7 +172,7 @@ def test_columns_come_and_go() -> None:
 
 
 def test_too_many_columns_are_counted() -> None:
-    """Keys that change from message to message do not eat the memory."""
+    """Keys that change from message to message become columns up to MAX_COLUMNS; the others are counted."""
     window = Window()
     for i in range(MAX_COLUMNS + 50):
         rows = batch(i + 1, [1.0])
@@ -181,7 +182,7 @@ def test_too_many_columns_are_counted() -> None:
 
 
 def test_latest() -> None:
-    """The newest value of each subject, missing ones passed over, however far back it is."""
+    """latest() returns the newest value of each subject, however far back it is, and skips missing values."""
     window = Window()
     window.append(batch(1, [5.0], subject="rare"))
     for i in range(30):
@@ -202,7 +203,7 @@ def test_since_narrows() -> None:
 
 
 def test_wrong_columns_are_told() -> None:
-    """The message names what exists."""
+    """The error for a wrong column names the nearest column, or the type that it holds."""
     window = Window()
     window.append(batch(1, [1.0]))
     with pytest.raises(ColumnError, match="Did you mean 'value'"):

@@ -1,4 +1,5 @@
-"""Events read into runs: whatever is missing, doubled or out of order, and whatever else is in the stream."""
+"""Events are read into runs, even if some are missing, doubled or out of order, or the stream holds other
+messages."""
 
 import json
 from dataclasses import replace
@@ -22,7 +23,7 @@ Event = tuple[str, dict[str, Any], float]
 
 
 def at(seconds: float) -> str:
-    """A time of the program's clock, as it travels."""
+    """A time by the program's clock, as it is published, in ISO 8601."""
     return datetime.fromtimestamp(START / 1e9 + seconds, UTC).isoformat()
 
 
@@ -92,10 +93,10 @@ def test_whole_run() -> None:
 
 @given(st.permutations(WHOLE), st.lists(st.sampled_from(WHOLE), max_size=6))
 def test_order_and_doubles_do_not_matter(order: list[Event], doubles: list[Event]) -> None:
-    """Any order, and any event any number of times: the same run, the same lines."""
+    """Events in any order, each any number of times, give the same run and the same log lines."""
     given = snapshot([*order, *doubles])
     (run,), (known,) = read_runs(given), read_runs(snapshot(WHOLE))
-    # When the server stored what is another thing in another order.
+    # These fields depend on when the server stored each event, which differs with the order.
     assert replace(run, beat=None, last_seen=None, delay=0) == replace(
         known, beat=None, last_seen=None, delay=0
     )
@@ -108,8 +109,8 @@ def test_order_and_doubles_do_not_matter(order: list[Event], doubles: list[Event
     st.sampled_from([[], BEATS[:1], BEATS]),
 )
 def test_losses(kept: list[int], beats: list[Event]) -> None:
-    """With any events lost nothing raises; the end of the run decides; what is missing is counted; when all
-    is long over nothing is left running."""
+    """If events are lost, nothing raises: the status follows from the end of the run, and missing events are
+    counted. Long after the last event, nothing is still running."""
     events = [WHOLE[i] for i in kept]
     run = the_run(events, beats)
     assert run.status == ("failed" if len(WHOLE) - 1 in kept else "running")
@@ -148,7 +149,7 @@ TOKENS = st.sampled_from(["-", "w", "1", "started", "finished", "failed", "log",
     )
 )
 def test_anything_goes(events: list[tuple[list[str], dict[str, Any], float, float]]) -> None:
-    """Whatever is published under these subjects, with whatever clock: nothing raises."""
+    """Whatever is published under these subjects, with any clock, reading it never raises."""
     made = [
         (".".join([prefix, *tokens]), {"time": at(clock), **fields}, stored)
         for tokens, fields, clock, stored in events
@@ -174,7 +175,8 @@ def test_heartbeats_decide() -> None:
 
 
 def test_run_from_before_the_look_back() -> None:
-    """Where only heartbeats, or only the end, are within reach, start and trigger are known all the same."""
+    """If only heartbeats lie within the look-back, the start and trigger of a run are still known; if only
+    its end does, its start."""
     living = the_run([], [beat(900, 5000, interval=5, started=at(-86400), trigger="schedule")])
     assert (living.started, living.trigger, living.name) == (START - 86400 * SECOND, "schedule", "W")
     ended = the_run([event("-.-.finished", 9, 60, status="succeeded", seconds=7200, started=at(-7140))])
@@ -183,7 +185,8 @@ def test_run_from_before_the_look_back() -> None:
 
 @pytest.mark.parametrize("off", [-7200, 7200])
 def test_wrong_clock(off: float) -> None:
-    """A program whose clock is off by hours: its times are put right by the server's, lengths stay."""
+    """If a program's clock is off by hours, its times are corrected by the server's clock, and durations stay
+    the same."""
     wrong = [
         (subject, {**payload, "time": at(stored + off)}, stored + 0.125) for subject, payload, stored in WHOLE
     ]
@@ -193,7 +196,7 @@ def test_wrong_clock(off: float) -> None:
 
 
 def test_late_events() -> None:
-    """Events that were stored late, since the server was away, keep the times at which they happened."""
+    """Events stored late, because the server was away, keep the times at which they happened."""
     late = [(subject, payload, 600.0) for subject, payload, _ in WHOLE]
     run = the_run(late, [beat(12, 600, interval=5)])
     assert (run.started, run.steps[0].started) == (START, START + 2 * SECOND)
@@ -208,7 +211,8 @@ def test_many_runs() -> None:
 
 
 def test_log_search() -> None:
-    """Lines are found by step, and by a part of their text in upper or lower case; the newest are kept."""
+    """Lines are found by step, and by a part of their text in upper or lower case. `last` keeps only the
+    newest."""
     events = [event(f"J.{'ab'[i % 2]}.log", i + 1, i, text=f"Line {i}") for i in range(100)]
     log = read_log(snapshot(events))
     lines, count = log.lines(last=2)
