@@ -426,8 +426,8 @@ def test_memory(played: Played) -> None:
 
 
 def test_raw_messages(played: Played, client: Client) -> None:
-    """The newest raw messages are those of the moment's newest rows, with their payloads, and never later
-    ones."""
+    """newest() returns the raw messages of the newest rows at the moment, with their payloads, and never
+    later ones."""
     playback = client.playback(played.start, played.end)
     feed = loaded(playback)
     for part in (0.2, 0.6, 1.0):

@@ -1,4 +1,4 @@
-"""Streams that live elsewhere: mirrors, sources, another domain, another account."""
+"""Streams that are stored elsewhere: mirrors, sources, another domain, another account."""
 
 from pathlib import Path
 
@@ -21,7 +21,8 @@ def follow(client: Client, stream: str, count: int) -> list[float]:
 
 
 def test_mirror_and_source(tmp_path: Path) -> None:
-    """A mirror, and a stream made of two sources, are read like any other, and go on after a restart."""
+    """A mirror, and a stream made of two sources, are read like any other stream, and continue after a
+    restart."""
     with running_server(tmp_path) as server, Client(Settings(url=server.url)) as client:
         for name in ("A", "B"):
             server.add_stream(name, [f"{name.lower()}.>"])

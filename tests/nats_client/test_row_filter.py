@@ -325,8 +325,8 @@ def test_computed_column_of_the_name_of_a_field() -> None:
 
 
 def test_null_and_missing() -> None:
-    """A computed value is an explicit null, which breaks a line, where a field was null; it is missing where
-    the message lacks the field."""
+    """If a field is null, a value computed from it is an explicit null, which breaks a line. If a message
+    lacks the field, the value is missing."""
     found = window(RowFilter(None, [("kw", "w / 1000")]), raw([{"w": 1000}, {"w": None}, {}])).snapshot()
     assert is_null(found.numbers("kw")).tolist() == [False, True, False]
 

@@ -202,7 +202,8 @@ def test_fault(server: NatsServer, client: Client, what: str) -> None:
 
 
 def test_purges(server: NatsServer, client: Client) -> None:
-    """Purged messages leave the windows of feeds that share a consumer, which goes on."""
+    """Purged messages leave the windows of feeds that share a consumer, and the feeds continue to share
+    it."""
     with Publisher([server.url], *devices(SOME)) as publisher:
         feeds = opened(client, SOME)
         shared(server, feeds)

@@ -1,4 +1,4 @@
-"""What SQL may not do."""
+"""SQL that is refused, SQL that is permitted, and the limits of a query."""
 
 import time
 

@@ -220,7 +220,7 @@ def test_named_results_are_those_of_pandas(steps: list[tuple[str, Any]]) -> None
                     shown(work, rows)
                 continue
             if rows.columns["v"] == "text" and in_pandas is top_of:
-                continue  # the greatest of texts is the last by name
+                continue  # for texts, the greatest is the last by name
             assert shown(work, rows) == sorted_rows(in_pandas(frame))
 
 

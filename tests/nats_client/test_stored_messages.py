@@ -185,8 +185,8 @@ def test_a_work_queue_loses_nothing(server: NatsServer, client: Client) -> None:
 
 
 def test_purged_and_recreated_meanwhile(server: NatsServer, client: Client) -> None:
-    """A page of messages that were purged is empty, and says that there are newer ones. A recreated stream is
-    recognised by its time of creation."""
+    """A page of messages that were purged is empty, and reports that there are newer ones. A recreated stream
+    is recognised by its time of creation."""
     server.add_stream("P", ["p.>"])
     publish(server, "p.a", *numbered(30, 1))
     page = client.stored_page("P", most=10)

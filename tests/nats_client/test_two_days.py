@@ -55,7 +55,7 @@ STRETCHES = {
 
 
 def opened(client: Client, start: int, end: int, **of: Any) -> Feed | NamedFeed:
-    """The feed of a stretch, with what the archive has of it."""
+    """The feed of a stretch, with the messages from the archive."""
     found = client.feed(
         "S",
         look_back=pd.Timedelta(end - start, unit="ns"),

@@ -1,4 +1,4 @@
-"""A filter that matches nothing is explained: what the stream stores, and what was probably meant."""
+"""If a filter matches nothing, a hint explains it: what the stream stores, and what was probably meant."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Ranges of values and the counts in them, against a model that looks at every value."""
+"""Ranges of values and the counts in them, against a model that checks every value."""
 
 import numpy as np
 import pytest

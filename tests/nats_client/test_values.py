@@ -132,7 +132,7 @@ def shows(watch: Watch, **values: Any) -> None:
 
 
 def test_first_state_then_changes(bucket: Bucket, client: Client) -> None:
-    """The values that are there, then each that is put, deleted, purged or created again."""
+    """A watch shows the existing values first, then each change: put, deleted, purged or created again."""
     watch = opened(client)
     shows(watch, cpu=90, memory={"percent": 80})
     bucket.put(cpu=75, disk=50)
@@ -178,7 +178,7 @@ def test_a_value_changed_by_its_reader(bucket: Bucket, client: Client) -> None:
 
 
 def test_snapshots_do_not_change(bucket: Bucket, client: Client) -> None:
-    """A snapshot stays what it is while the bucket changes, and is the same object until it does."""
+    """A snapshot does not change when the bucket does, and is the same object until then."""
     watch = opened(client)
     before = watch.snapshot()
     assert watch.snapshot() is before
@@ -264,7 +264,8 @@ def test_bad_names(client: Client) -> None:
 
 
 def test_keys_that_no_client_should_write(bucket: Bucket, client: Client) -> None:
-    """A key beyond ADR-8's letters, published past the key-value API, is read like any other."""
+    """A key with characters that ADR-8 does not permit, published without the key-value API, is read like any
+    other."""
     bucket.server.publish("$KV.settings.user:<b>7</b>", b"1")
     watch = opened(client)
     assert watch.snapshot()["user:<b>7</b>"] == 1
@@ -306,8 +307,8 @@ def consumers(server: NatsServer) -> list[Any]:
 
 
 def test_server_killed(bucket: Bucket, client: Client) -> None:
-    """After the server is killed, the values stay; once it is back, they are those that were written
-    since."""
+    """After the server is killed, the last values stay; once it is back, changes made since then are
+    shown."""
     watch = opened(client)
     bucket.server.kill()
     until(lambda: watch.health.phase == "reconnecting")
@@ -406,7 +407,8 @@ def test_bucket_restored(bucket: Bucket, client: Client) -> None:
 
 
 def test_stream_purged(bucket: Bucket, client: Client) -> None:
-    """A purge of the stream, of one key or of all, empties the mapping without a marker."""
+    """A purge of the stream, for one key or for all, removes keys from the mapping, although it leaves no
+    delete marker."""
     watch = opened(client)
     bucket.server.run(lambda nc: nc.jetstream().purge_stream("KV_settings", subject="$KV.settings.memory"))
     shows(watch, cpu=90)

@@ -73,7 +73,7 @@ class SlidingRows(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        """The stream is another one."""
+        """The stream was recreated."""
         self.window.clear()
         self.rows = []
 
@@ -95,7 +95,7 @@ TestSlidingRows.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_row_ceiling_is_counted() -> None:
-    """Beyond the ceiling the oldest rows go, also within one batch, and are counted."""
+    """Above the ceiling the oldest rows are dropped, even within one batch, and are counted."""
     window = Window(max_rows=100)
     window.append(batch(1, [0.0] * 250, at=7))
     assert len(window) == 100
@@ -130,7 +130,7 @@ def test_byte_ceiling_holds_for_numbers() -> None:
 
 
 def test_late_rows_are_sorted() -> None:
-    """A DataFrame ascends in time, also when rows come late."""
+    """A DataFrame is in ascending order of time, even if rows arrive late."""
     window = Window()
     window.append(batch(1, [1.0], at=10 * SECOND))
     window.append(batch(2, [2.0], at=11 * SECOND, late=5 * SECOND))
@@ -213,7 +213,7 @@ def test_wrong_columns_are_told() -> None:
 
 
 def test_a_page_cannot_change_what_others_see() -> None:
-    """New columns of a frame are the page's own; the shared rows cannot be written to."""
+    """A page that adds or changes columns of its frame does not change the shared rows."""
     window = Window()
     window.append(batch(1, [1.0, 2.0]))
     frame = window.snapshot().frame()

@@ -164,7 +164,8 @@ def test_anything_goes(events: list[tuple[list[str], dict[str, Any], float, floa
 
 
 def test_heartbeats_decide() -> None:
-    """A run lives for three intervals after its last heartbeat, by the server's clock."""
+    """A run counts as lost once three intervals have passed since its last heartbeat, by the server's
+    clock."""
     run = the_run(WHOLE[:9], BEATS)
     last = START + int(5.5 * SECOND)
     assert run.at(last + 15 * SECOND).status == "running"
@@ -203,7 +204,7 @@ def test_late_events() -> None:
 
 
 def test_many_runs() -> None:
-    """Runs of several workflows are distinguished, the newest first."""
+    """Runs of several workflows are kept apart, and the newest is first."""
     events = [event("-.-.started", 1, i, run=f"w{i % 2}.{i}") for i in range(6)]
     assert [run.key for run in with_heartbeats(read_runs(snapshot(events)), NOTHING)] == [
         "w1.5", "w0.4", "w1.3", "w0.2", "w1.1", "w0.0",
