@@ -125,14 +125,14 @@ class View:
     def span(self) -> str:
         """The time range of the rows, in words: "in the last 5 minutes"; "from 14:00:00 to 14:20:00" in the
         viewer's zone for a stretch, or for the part of it that was loaded; or, in a playback, "in the 5
-        minutes before"."""
+        minutes before the playback's time"."""
         if not self.past:
             return f"in the last {format_duration(self.look_back)}"
         if (loaded := self.loaded) is not None:
             first, last = loaded
             return f"from {clock_text(first)} to {clock_text(last)}, the part that was loaded"
         if self.health.plays is not None:
-            return f"in the {format_duration(self.look_back)} before"
+            return f"in the {format_duration(self.look_back)} before the playback's time"
         return f"from {clock_text(self.now - self.look_back.value)} to {clock_text(self.now)}"
 
     @property

@@ -104,6 +104,9 @@ class _FieldsSource(JsonSource):
         notes = []
         if self._pattern is not None and self._pattern not in report.patterns:
             notes.append(f"No subject in these rows has the pattern {self._pattern}.")
+        elif not view:
+            with in_zone(self._zone):
+                notes.append(f"No rows {view.span}.")
         elif not report.fields:
             notes.append("The rows have no fields.")
         if report.left_out:
