@@ -53,6 +53,11 @@ SLOW = (
     "nats_client/test_sleep_and_clock.py",
     "app/test_hidden_tab.py",
     "app/test_stopping.py",
+    "app/test_sign_in_rights.py",
+    "app/test_messages_rights.py",
+    "app/test_comparison.py",
+    "services/test_comparison_service.py",
+    "app/test_small_multiples.py",
     "nats_client/test_patched_nats.py",
     "test_runner.py",
 )
@@ -66,8 +71,6 @@ LONG = (
     "nats_client/test_removals.py",
     "nats_client/test_rights.py",
     "app/test_second_viewer.py",
-    "app/test_comparison.py",
-    "app/test_sign_in_rights.py",
     "app/test_status.py",
     "app/test_cheap_pages.py",
     "app/test_sql_page.py",
@@ -88,7 +91,6 @@ LONG = (
     "services/test_database.py",
     "nats_client/test_halted.py",
     "nats_client/test_by_sequence.py",
-    "services/test_comparison_service.py",
     "test_javascript.py",
 )
 """Other files that take long. They begin early: a worker takes a file as a whole, and a long one at the end

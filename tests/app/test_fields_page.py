@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from components.data.live import look_at
+from components.tables.fields import _FieldsSource
+from nats_client import Client, Settings
 from tests.browser import fresh_tab
 from tests.nats import NatsServer, running_server
 from tests.running import app
@@ -74,6 +77,18 @@ def test_fields_of_a_pattern(server: NatsServer, url: str, tabs: list[Page]) -> 
     expect(one.locator(fields).first).to_contain_text("integer 89 %, text 11 %")
     until(lambda: "pattern" not in one.evaluate("location.search"))
     assert [tab.evaluate("window.bad") for tab in tabs] == [None, None]
+
+
+def test_no_rows(server: NatsServer) -> None:
+    """Without rows the table says so, with the look-back. Rows without fields are another case."""
+    server.add_stream("EMPTY", ["empty.>"])
+    with Client(Settings(url=server.url)) as client:
+        feed = client.feed("EMPTY", look_back="PT5M")
+        assert feed.wait(30)
+        source = _FieldsSource(look_at(feed, feed.look_back, True), "UTC", None)
+        assert source.look()["note"] == "No rows in the last 5 minutes."
+        server.publish("empty.a", b"{}")
+        until(lambda: source.look()["note"] == "The rows have no fields.")
 
 
 def test_subjects_are_a_tree(server: NatsServer, url: str, tabs: list[Page]) -> None:

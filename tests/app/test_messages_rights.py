@@ -1,4 +1,7 @@
-"""Two people with different roles open the same link to a message, in the whole app behind a sign-in."""
+"""Two people with different roles open the same link to a message, in the whole app behind a sign-in.
+
+Slow, because an identity provider, the app and two browsers start for it.
+"""
 
 import re
 

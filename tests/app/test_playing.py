@@ -103,6 +103,7 @@ def test_a_link_starts_it(open_page: Open, server: NatsServer) -> None:
     page.run()
     assert numbers(page, "rows") == [0, 0]
     assert "Paused" in status_html(page)
+    assert "No messages in the 1 hour before the playback's time" in page.info[0].value
     playback(page).play()
     counts = []
     while playback(page).playing:

@@ -185,9 +185,6 @@ def test_each_moment(open_page: Open, server: NatsServer, monkeypatch: pytest.Mo
         live = {name: recorded(opened(name)) for name in PAGES}
         moments.append((began, live))
     time.sleep(1)
-    import pprint
-
-    pprint.pprint(moments[0], width=200)
     for name in PAGES:
         for number in (1, 2, 0):
             end, live = moments[number]

@@ -1,4 +1,7 @@
-"""Small multiples in the whole app and a real browser: line_chart(..., facet=...)."""
+"""Small multiples in the whole app and a real browser: line_chart(..., facet=...).
+
+Slow, because fifty charts are drawn, and drawn again.
+"""
 
 import json
 import time

@@ -85,11 +85,10 @@ def slow(server: Wire) -> None:
     server.rate = SLOW
 
 
-def part(server: Wire, seconds: int) -> dict[str, str]:
-    """The query of the stretch, ending `seconds` milliseconds earlier, so that each test has its own
-    feeds."""
+def part(server: Wire, earlier: int) -> dict[str, str]:
+    """The query of the stretch, ending `earlier` milliseconds earlier: each test has its own feeds."""
     start, end = (pd.Timestamp(server.stretch[name]) for name in ("from", "to"))  # type: ignore[attr-defined]
-    ended = end - pd.Timedelta(milliseconds=seconds)
+    ended = end - pd.Timedelta(milliseconds=earlier)
     return {"from": start.isoformat(), "to": ended.isoformat(timespec="milliseconds")}
 
 

@@ -246,13 +246,16 @@ def test_malformed_is_counted(server: NatsServer, client: Client) -> None:
 
 
 def test_ceiling(server: NatsServer) -> None:
-    """Above the ceiling the oldest rows are dropped and counted."""
+    """Above the ceiling the oldest rows are dropped and counted, of the history and then of new messages."""
     server.publish("s.a", *numbered(30))
     with Client(Settings(url=server.url, feed_rows=20)) as client:
         feed = client.feed("S", look_back="PT1H")
         feed.wait(30)
         assert sequences(feed) == list(range(11, 31))
         assert feed.health.dropped == 10
+        server.publish("s.a", *numbered(5))
+        until(lambda: sequences(feed) == list(range(16, 36)))
+        assert feed.health.dropped == 15
 
 
 def test_bad_questions(client: Client) -> None:

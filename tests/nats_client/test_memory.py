@@ -218,11 +218,11 @@ def test_both_readings_of_a_bucket_count(server: NatsServer) -> None:
 
 
 def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
-    """A feed and another holder stay below the common ceiling: the other holder drops rows, and the feed
-    keeps its newest row."""
+    """A feed and another holder stay below the common ceiling: both drop rows, the feed keeps its newest row,
+    and its health has the ceiling as the reason."""
     memory = Memory(20 * MIB)
-    rows = [{"v": i, "text": f"{i} " + "x" * 1000} for i in range(2000)]
-    server.publish("s.a", *[json.dumps(rows[i : i + 100]).encode() for i in range(0, 2000, 100)] * 12)
+    rows = [{"v": i, "text": f"{i} " + "x" * 1000} for i in range(12_000)]
+    server.publish("s.a", *(json.dumps(rows[i : i + 100]).encode() for i in range(0, len(rows), 100)))
     with Client(Settings(url=server.url), memory=memory) as client:
         feed, other = client.feed("S"), Rows(memory)
         other.fill(400_000)
@@ -230,7 +230,9 @@ def test_a_feed_says_that_memory_is_shared(server: NatsServer) -> None:
         other.fill(1_000_000)
         assert memory.total <= memory.ceiling
         assert other.window.dropped
-        assert feed.snapshot().frame(last=1)["v"].tolist() == [1999]
+        assert feed.health.dropped
+        assert feed.health.squeezed == memory.ceiling
+        assert feed.snapshot().frame(last=1)["v"].tolist() == [11_999]
 
 
 def test_room_of_a_burst_is_given_back() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,21 @@ def test_what_cannot_be_searched(server: NatsServer, client: Client) -> None:
     assert isinstance(search.error, StreamNotFound)
     server.add_stream("E", ["e.>"])
     assert ended(client.search("E", "x")) == []
+
+
+def test_too_many_searches(server: NatsServer, client: Client) -> None:
+    """While 20 searches wait for a frozen server, another is an error. They all end once the server is back,
+    and then there may be more."""
+    server.signal(signal.SIGSTOP)
+    try:
+        searches = [client.search("S", "needle") for _ in range(20)]
+        with pytest.raises(LookbackError, match="20 searches are under way"):
+            client.search("S", "needle")
+    finally:
+        server.signal(signal.SIGCONT)
+    until(lambda: {search.status for search in searches} == {"done"}, 60)
+    found = [ended(search) for search in [*searches, client.search("S", "needle")]]
+    assert found == [[*range(1000, COUNT + 1, 1000)]] * 21
 
 
 def test_not_permitted(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_corpus(server: NatsServer, name: str) -> None:
 
 
 def test_numbers_that_change_type(server: NatsServer) -> None:
-    """In a column of numbers, a value that cannot be read as a finite number is missing, and is counted
-    once."""
+    """In a column of numbers, a value that cannot be read as a finite number is missing, and is counted once.
+    A null is missing too, and not counted."""
     values = [b"1", b'"2.5"', b'"high"', b"null", b"true", b"NaN", b"Infinity", b'"NaN"', b"[3]", b"4"]
     feed, client = feed_of(server, *(b'{"a": %s}' % value for value in values), rows=len(values))
     with client:
