@@ -25,6 +25,7 @@ from ..streams.plain_subscriber import Subscriber
 from ..streams.seat import Seats
 from ..table.memo import Memo
 from ..table.snapshot import Snapshot
+from ..watchers import Watchers
 from .archive import Archive
 from .backfill import OLDER_RETRY, Backfill
 from .derived import Derived
@@ -78,7 +79,7 @@ class Feed(Derived):
         self._connection = connection
         self._loop = loop
         self._messages: list[Message] = []
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
         self._direct_denied = False
         self._closed = False
         self._wanted = Wanted()
@@ -208,12 +209,7 @@ class Feed(Derived):
         """Call `changed` after each batch of messages, on the client's thread, so it must return at once.
         Returns a function that ends this. `changed` is not called for other changes, such as rows that leave
         the look-back."""
-        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
-        return end
+        return self._watchers.add(changed)
 
     @property
     def health(self) -> Health:
@@ -404,8 +400,7 @@ class Feed(Derived):
         oldest = self.now() - self.look_back.value
         self.window.evict(oldest)
         self._intake.counted.forget(oldest)
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
         if len(taken.raw) == len(raw):
             return count
         return len(taken.raw) if places is None else places[len(taken.raw) - 1] + 1
@@ -467,8 +462,7 @@ class Feed(Derived):
         if raw is None:
             return
         take(self._intake.decoded(raw).snapshot())
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
 
     async def _before(self, stream: str, moment: int) -> Raw | None:
         while not self._direct_denied:
@@ -550,8 +544,7 @@ class Feed(Derived):
                 self._replayed.clear()
                 self._read()
                 self._check_settled()
-            for changed in self._watchers:
-                changed()
+            self._watchers.notify()
 
     async def close(self, why: str) -> None:
         """Stop reading and release the rows. `why` is the reason in the last event."""

@@ -16,6 +16,7 @@ from ..connection.connection import end_tasks
 from ..duration import LONGEST, Duration, parse_duration
 from ..errors import LookbackError
 from ..memory import Memory
+from ..watchers import Watchers
 from .feed import Feed
 from .named_feed import NamedFeed, named
 from .played_feed import PlayedFeed, Playhead
@@ -73,7 +74,7 @@ class Playback:
         self._passed: deque[tuple[float, float, float]] = (
             deque()
         )  # of each step: when, seconds since the last, seconds that counted
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
 
     @property
     def moment(self) -> int:
@@ -174,12 +175,7 @@ class Playback:
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each change of its moment or state, from any thread, so it must return at
         once. Returns a function that ends this."""
-        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
-        return end
+        return self._watchers.add(changed)
 
     def feed(
         self,
@@ -280,8 +276,7 @@ class Playback:
         now = monotonic()
         for feed in self._known():
             feed.moved(now)
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
 
 
 class Playbacks:

@@ -14,6 +14,7 @@ from ..table.memo import Memo
 from ..table.snapshot import Snapshot
 from ..table.values import Ints
 from ..table.window import Window
+from ..watchers import Watchers
 from .derived import Derived
 from .feed import MOST_MESSAGES, Feed
 from .health import FeedKey, Health, Message
@@ -58,7 +59,7 @@ class PlayedFeed(Derived):
         self._version = 0
         self._columns = _Columns()
         self._unread: float | None = None  # when it moved and the watchers have not read it since
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
         self._derived_bytes = 0
         self._fetching = threading.Lock()
         self._fetch_again = 0.0
@@ -157,12 +158,7 @@ class PlayedFeed(Derived):
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` each time the moment changes, from any thread, so it must return at once. Returns a
         function that ends this."""
-        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
-        return end
+        return self._watchers.add(changed)
 
     @property
     def health(self) -> Health:
@@ -221,11 +217,9 @@ class PlayedFeed(Derived):
 
     def moved(self, now: float) -> None:
         """Notify the watchers that the moment has changed, at `now` on the monotonic clock."""
-        watchers = self._watchers
-        if self._unread is None and watchers:
+        if self._unread is None and self._watchers:
             self._unread = now
-        for changed in watchers:
-            changed()
+        self._watchers.notify()
 
     def is_late(self, since: float) -> bool:
         """True if it moved before `since` (seconds, monotonic) and its watchers have not read it after the

@@ -1,4 +1,4 @@
 """The stored messages of a stream: pages in both directions, single messages, and text search over a stretch.
 
-Imports connection, decoding, errors, memory, sql and streams.
+Imports connection, decoding, errors, memory, sql, streams and watchers.
 """

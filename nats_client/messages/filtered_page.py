@@ -106,7 +106,7 @@ class FilteredPage(Search):
             if full:
                 self._end("full")
                 return
-            self._notify()
+            self._watchers.notify()
             end = start - 1
             width *= 4 if self._in_range < FEW else 1
 

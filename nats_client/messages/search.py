@@ -22,6 +22,7 @@ from ..memory import SMALLEST
 from ..sql.row_filter import RowFilter, StoppedError, unseen_text
 from ..streams.by_sequence import BySequence
 from ..streams.ordered_consumer import Consumer
+from ..watchers import Watchers
 from .content import content_of
 from .stored import StoredMessage
 
@@ -123,7 +124,7 @@ class Search:
         self._stop = False
         self._waits_for: LookbackError | None = None
         self._ended = threading.Event()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
         self._consumer: Consumer | None = None
 
     # -- from any thread ---------------------------------------------------------------------------------
@@ -167,12 +168,7 @@ class Search:
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed`, on the client's thread, whenever the search has advanced or ended. Returns a
         function that removes the callback."""
-        self._watchers = [*self._watchers, changed]
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
-        return end
+        return self._watchers.add(changed)
 
     @property
     def waits_for(self) -> LookbackError | None:
@@ -207,7 +203,7 @@ class Search:
         self.scanned_to = kept[-1].seq if kept else 0
         self._status = "full"
         self._ended.set()
-        self._notify()
+        self._watchers.notify()
 
     def relax(self) -> None:
         """Lift the limit of shrink()."""
@@ -222,7 +218,7 @@ class Search:
             "What was found was dropped, because memory was short and nobody read it. Search again."
         )
         self._ended.set()
-        self._notify()
+        self._watchers.notify()
 
     # -- on the client's loop ----------------------------------------------------------------------------
 
@@ -297,11 +293,7 @@ class Search:
         if self._status == "under way":
             self._status = status
             self._ended.set()
-            self._notify()
-
-    def _notify(self) -> None:
-        for changed in self._watchers:
-            changed()
+            self._watchers.notify()
 
     def _fail(self, error: LookbackError) -> None:
         self.error = error
@@ -358,7 +350,7 @@ class Search:
         if count:
             self.scanned += count
             self.scanned_to = raw.seq[count - 1]
-            self._notify()
+            self._watchers.notify()
 
     def recreated(self) -> None:
         """Drop the messages found, because the stream is another one now and does not hold them."""

@@ -1,4 +1,4 @@
 """Results of SQL over live rows: computed once for all readers with the same rights, and kept current.
 
-Imports errors, events, feeds, kv, memory, requests, series, sql and table.
+Imports errors, events, feeds, kv, memory, requests, series, sql, table and watchers.
 """

@@ -13,6 +13,7 @@ from ..feeds.health import FeedKey, Health, Message
 from ..sql.arrow import ResultRows, arrow_table
 from ..table.snapshot import Snapshot
 from ..table.window import Window
+from ..watchers import Watchers
 from .result import EMPTY_HEALTH, round_up
 from .result_bins import ResultBins
 
@@ -41,7 +42,7 @@ class GivenRows(Derived):
         """How far back it reaches: to the oldest row or a little further."""
         self._rows = ResultRows()
         self._snapshot: Snapshot = Window().snapshot()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
 
     def put(self, table: "pd.DataFrame | pd.Series[Any]", columns: Sequence[str] | None = None) -> None:
         """Replace the rows with those of `table`, with only these `columns` (default: all). The times are the
@@ -55,8 +56,7 @@ class GivenRows(Derived):
                 self.look_back = round_up(max(length, int((1 + MARGIN) * reach)), self.look_back)
             elif not length <= self.look_back.value <= 1.1 * length:
                 self.look_back = pd.Timedelta(length, unit="ns")
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
 
     @property
     def key(self) -> FeedKey:
@@ -89,12 +89,7 @@ class GivenRows(Derived):
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each put(). Returns a function that ends this."""
-        self._watchers = [*self._watchers, changed]
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
-        return end
+        return self._watchers.add(changed)
 
     @property
     def health(self) -> Health:

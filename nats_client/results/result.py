@@ -22,6 +22,7 @@ from ..sql.engine import Stop, ask
 from ..sql.guard import Statement, check_select
 from ..table.snapshot import Snapshot
 from ..table.window import Window
+from ..watchers import Watchers
 from .inputs import Input, Moment, Rows
 from .result_bins import ResultBins
 from .turns import Turns
@@ -132,7 +133,7 @@ class Result(Derived):
         self._thread: threading.Thread | None = None
         self._closed = ""
         self._dropped = False
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
         self._askers: dict[str, str] = {}
         self._rows = ResultRows()
         self._snapshot: Snapshot = Window().snapshot()
@@ -212,13 +213,9 @@ class Result(Derived):
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` after each new result, on its thread, so it must return at once. Returns a function
         that ends this."""
-        self._watchers = [*self._watchers, changed]  # a new list: another thread may be iterating
+        end = self._watchers.add(changed)
         if not self._closed:
             self._read()
-
-        def end() -> None:
-            self._watchers = [each for each in self._watchers if each is not changed]
-
         return end
 
     def join(self, tab: str, asker: str) -> bool:
@@ -418,8 +415,7 @@ class Result(Derived):
         self._note(error)
         self._first.set()
         self._memory.note(self)
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
 
     def _note(self, error: LookbackError | None) -> None:
         if error is not None:
@@ -436,8 +432,7 @@ class Result(Derived):
         self._note(error)
         self._state = None
         self._first.set()
-        for changed in self._watchers:
-            changed()
+        self._watchers.notify()
 
     def _as_of(self, rows: Snapshot, now: int) -> Snapshot:
         # Rows of a result do not leave the look-back one by one; only those of the inputs do.
