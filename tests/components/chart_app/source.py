@@ -41,7 +41,7 @@ class Source:
         now = time.time_ns()
         for i in range(60 * rate, 0, -1):
             self.add(now - i * SECOND // rate)
-        threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._run, args=[now], daemon=True).start()
 
     @property
     def name_key(self) -> str:
@@ -65,8 +65,7 @@ class Source:
         self._watchers.append(changed)
         return lambda: self._watchers.remove(changed)
 
-    def _run(self) -> None:
-        due = time.time_ns()
+    def _run(self, due: int) -> None:
         while True:
             now = time.time_ns()
             while due <= now:  # on a busy machine several at once
