@@ -20,6 +20,7 @@ from nats_client.series.series_choice import SeriesChoice
 from nats_client.table.snapshot import Snapshot
 from nats_client.table.values import NULL, Batch, Floats
 from nats_client.table.window import Window
+from nats_client.watchers import Watchers
 
 SECOND = 1_000_000_000
 LOOK_BACK = pd.Timedelta("PT1M")
@@ -37,7 +38,7 @@ class Source:
         self._seq = 0
         self._bins: dict[object, Bins] = {}
         self._derived = Derived()
-        self._watchers: list[Callable[[], None]] = []
+        self._watchers = Watchers()
         now = time.time_ns()
         for i in range(60 * rate, 0, -1):
             self.add(now - i * SECOND // rate)
@@ -62,8 +63,7 @@ class Source:
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """As a feed has it."""
-        self._watchers.append(changed)
-        return lambda: self._watchers.remove(changed)
+        return self._watchers.add(changed)
 
     def _run(self, due: int) -> None:
         while True:
@@ -72,8 +72,7 @@ class Source:
                 self.add(due)
                 due += SECOND // self.rate
             self.window.evict(now - 2 * LOOK_BACK.value)
-            for changed in list(self._watchers):
-                changed()
+            self._watchers.notify()
             time.sleep(1 / self.rate)
 
     def bins(
